@@ -1,0 +1,22 @@
+"""Builds the documentation: `sphinx-build -W -b html docs docs/_build`."""
+
+from gymbag import __version__
+
+project = "gymbag"
+copyright = "the gymbag authors"
+version = release = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+# No intersphinx: the documentation must build without a network.
+
+exclude_patterns = ["_build"]
+# Lets pages link to each other's headings.
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+
+html_theme = "furo"
+html_title = f"gymbag {version}"

@@ -1,0 +1,320 @@
+"""How the values of a space lie in flat, growing arrays.
+
+A column takes the values of one space, one a row, and keeps them in arrays that can be stored
+anywhere:
+
+    Box, Discrete, MultiBinary, MultiDiscrete   one array, a value a row
+    Dict, Tuple                                 the arrays of each item's column
+    Text, custom spaces                         data (uint8) and ends
+    Sequence                                    the arrays of the items' column, an item a row, and
+    ends Graph                                       nodes, edges, edge_links: each a sequence that
+    may be absent OneOf                                       choice, and each alternative as a
+    sequence of 0 or 1 items
+
+`ends[i]` is where row i ends in the array next to it (so it starts where row i-1 ends): the one and
+only way ragged rows are stored.
+
+Writing goes in two steps, because envs may reuse their buffers while arrays are best converted many
+rows at a time: `freeze` takes a private copy of one value at once, `pack` makes arrays of many
+frozen values later. Reading gives a *stack*: for one array just its rows, for a Dict a dict of
+stacks, for a Tuple a tuple of stacks, and for ragged values a tuple with a value a row.
+
+This module has the columns of single values; `compound_columns` has those made of other columns.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gymbag import json_values
+from gymbag.errors import SpaceError
+
+#: Reads rows start to stop of the array of that name.
+ReadArray = Callable[[str, int, int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """What one growing array holds: rows of this dtype and shape.
+
+    In a cumulative array each row is an end offset, so rows that are appended go on from the last
+    one.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...] = ()
+    cumulative: bool = False
+
+
+class Column(ABC):
+    """How the values of one space lie in flat arrays; see the module."""
+
+    @abstractmethod
+    def arrays(self) -> dict[str, ArraySpec]:
+        """List the arrays by their names, which are paths relative to the column."""
+
+    @abstractmethod
+    def freeze(self, value: Any) -> Any:
+        """Check one value and take a private copy of it.
+
+        Raises:
+            SpaceError: The arrays cannot hold it without losing something.
+        """
+
+    @abstractmethod
+    def pack(self, frozen: Sequence[Any]) -> dict[str, np.ndarray]:
+        """Turn frozen values into rows of the arrays; ends count from 0."""
+
+    @abstractmethod
+    def unpack(self, read: ReadArray, start: int, stop: int) -> Any:
+        """Read rows start to stop as a stack."""
+
+    @abstractmethod
+    def iterate(self, stack: Any) -> Iterator[Any]:
+        """Yield the values of a stack one by one."""
+
+    @abstractmethod
+    def null(self) -> Any:
+        """Return the value that stands for no action: NaN for floats, zeros, or nothing."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row, of ragged columns only the part that is the same for all."""
+        return sum(
+            spec.dtype.itemsize * int(np.prod(spec.shape, dtype=np.int64)) for spec in self.arrays().values()
+        )
+
+    def observe(self, value: Any) -> dict[str, np.dtype[Any]]:
+        """Tell the dtypes a value really has, where they are not fixed by the space."""
+        return {}
+
+    def with_dtypes(self, dtypes: Mapping[str, np.dtype[Any]]) -> Column:
+        """Return the same column with other dtypes, of the arrays that `observe` names."""
+        return self
+
+    def stack(self, values: Sequence[Any]) -> Any:
+        """Make a stack of values."""
+        column = self.with_dtypes(functools.reduce(promote, map(self.observe, values), {}))
+        arrays = column.pack([column.freeze(value) for value in values])
+        return column.unpack(lambda name, start, stop: arrays[name][start:stop], 0, len(values))
+
+    def map(self, function: Callable[..., Any], *stacks: Any) -> Any:
+        """Apply a function to the leaves (arrays, or tuples of ragged values) of equally formed stacks."""
+        return function(*stacks)
+
+
+class ArrayColumn(Column):
+    """Values of one dtype and shape: Box, MultiBinary, MultiDiscrete. Frozen rows are bytes."""
+
+    def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        self.dtype, self.shape = dtype, shape
+
+    def arrays(self) -> dict[str, ArraySpec]:
+        return {"": ArraySpec(self.dtype, self.shape)}
+
+    def freeze(self, value: Any) -> bytes:
+        if type(value) is np.ndarray and value.dtype == self.dtype and value.shape == self.shape:
+            return value.tobytes()
+        array = self._as_array(value)
+        with np.errstate(all="ignore"):
+            cast = array.astype(self.dtype)
+            exact = array.dtype == self.dtype or _identical(cast.astype(array.dtype), array)
+        if not exact:
+            raise SpaceError(
+                f"expected values that {self.dtype} holds exactly, found {array.dtype} {value!r}; "
+                f"have the env and the agent give {self.dtype}, or record under a new name"
+            )
+        return cast.tobytes()
+
+    def _as_array(self, value: Any) -> np.ndarray:
+        try:
+            array = np.asarray(value)
+        except (TypeError, ValueError) as error:
+            raise SpaceError(f"expected an array of shape {self.shape}, found {value!r}") from error
+        if array.dtype.kind not in "biuf":
+            raise SpaceError(f"expected numbers of {self.dtype}, found {array.dtype} {value!r}")
+        if array.shape != self.shape:
+            # Axes of length one come and go in practice, as in an action of 0.5 for shape (1,).
+            if np.squeeze(array).shape != tuple(size for size in self.shape if size != 1):
+                raise SpaceError(f"expected shape {self.shape}, found {array.shape}: {value!r}")
+            array = array.reshape(self.shape)
+        return array
+
+    def pack(self, frozen: Sequence[bytes]) -> dict[str, np.ndarray]:
+        rows = np.frombuffer(bytearray().join(frozen), dtype=self.dtype)  # writable
+        return {"": rows.reshape((len(frozen), *self.shape))}
+
+    def unpack(self, read: ReadArray, start: int, stop: int) -> np.ndarray:
+        return read("", start, stop)
+
+    def iterate(self, stack: np.ndarray) -> Iterator[np.ndarray]:
+        # The ellipsis keeps a row of shape () an array.
+        return iter(stack) if self.shape else (stack[row, ...] for row in range(len(stack)))
+
+    def null(self) -> np.ndarray:
+        return np.full(self.shape, np.nan if self.dtype.kind == "f" else 0, dtype=self.dtype)
+
+    def observe(self, value: Any) -> dict[str, np.dtype[Any]]:
+        return {"": self._as_array(value).dtype}
+
+    def with_dtypes(self, dtypes: Mapping[str, np.dtype[Any]]) -> ArrayColumn:
+        return type(self)(dtypes.get("", self.dtype), self.shape)
+
+
+class NumberColumn(Column):
+    """Single integers: Discrete. Frozen rows are Python or NumPy integers."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
+        limits = np.iinfo(dtype)
+        self._smallest, self._largest = int(limits.min), int(limits.max)
+
+    def arrays(self) -> dict[str, ArraySpec]:
+        return {"": ArraySpec(self.dtype)}
+
+    def freeze(self, value: Any) -> int:
+        try:
+            number = operator.index(value)
+        except TypeError:
+            number = self._as_integer(value)
+        if not self._smallest <= number <= self._largest:
+            raise SpaceError(f"expected an integer that {self.dtype} holds, found {value!r}")
+        return number
+
+    def _as_integer(self, value: Any) -> int:
+        array = np.asarray(value)
+        if array.size == 1 and array.dtype.kind in "biuf" and array.item() == array.astype("i8").item():
+            return int(array.item())
+        raise SpaceError(f"expected one integer, found {value!r}")
+
+    def pack(self, frozen: Sequence[int]) -> dict[str, np.ndarray]:
+        return {"": np.array(frozen, dtype=self.dtype)}
+
+    def unpack(self, read: ReadArray, start: int, stop: int) -> np.ndarray:
+        return read("", start, stop)
+
+    def iterate(self, stack: np.ndarray) -> Iterator[np.generic]:
+        return iter(stack)
+
+    def null(self) -> Any:
+        return self.dtype.type(0)
+
+
+class ScalarColumn(Column):
+    """Plain numbers or bools of a fixed dtype, which belong to no space: rewards, times, flags."""
+
+    def __init__(self, dtype: Any, cumulative: bool = False) -> None:
+        self._spec = ArraySpec(np.dtype(dtype), (), cumulative)
+
+    def arrays(self) -> dict[str, ArraySpec]:
+        return {"": self._spec}
+
+    def freeze(self, value: Any) -> Any:
+        return value
+
+    def pack(self, frozen: Sequence[Any]) -> dict[str, np.ndarray]:
+        return {"": np.array(frozen, dtype=self._spec.dtype)}
+
+    def unpack(self, read: ReadArray, start: int, stop: int) -> np.ndarray:
+        return read("", start, stop)
+
+    def iterate(self, stack: np.ndarray) -> Iterator[Any]:
+        return iter(stack.tolist())
+
+    def null(self) -> Any:
+        return self._spec.dtype.type(0)
+
+
+class BytesColumn(Column):
+    """Values that are written as bytes, each of another length. Frozen rows are bytes."""
+
+    def arrays(self) -> dict[str, ArraySpec]:
+        return {
+            "data": ArraySpec(np.dtype(np.uint8)),
+            "ends": ArraySpec(np.dtype(np.int64), cumulative=True),
+        }
+
+    @abstractmethod
+    def freeze(self, value: Any) -> bytes: ...
+
+    @abstractmethod
+    def thaw(self, data: bytes) -> Any:
+        """Read what `freeze` wrote."""
+
+    def pack(self, frozen: Sequence[bytes]) -> dict[str, np.ndarray]:
+        return {
+            "data": np.frombuffer(bytearray().join(frozen), dtype=np.uint8),
+            "ends": np.cumsum([len(row) for row in frozen], dtype=np.int64),
+        }
+
+    def unpack(self, read: ReadArray, start: int, stop: int) -> tuple[Any, ...]:
+        first, ends = read_ends(read, start, stop)
+        data = read("data", first, ends[-1] if ends else first).tobytes()
+        starts = [first, *ends][:-1] if ends else []
+        thaw = self.thaw
+        return tuple(thaw(data[begin - first : end - first]) for begin, end in zip(starts, ends, strict=True))
+
+    def iterate(self, stack: tuple[Any, ...]) -> Iterator[Any]:
+        return iter(stack)
+
+
+class TextColumn(BytesColumn):
+    """Strings, as UTF-8."""
+
+    def freeze(self, value: Any) -> bytes:
+        if not isinstance(value, str):
+            raise SpaceError(f"expected a string, found {value!r}")
+        return value.encode("utf-8", "surrogatepass")
+
+    def thaw(self, data: bytes) -> str:
+        return data.decode("utf-8", "surrogatepass")
+
+    def null(self) -> str:
+        return ""
+
+
+class ValueColumn(BytesColumn):
+    """Any value an info can hold, as JSON text (see `json_values`); no bytes at all mean an empty dict."""
+
+    def freeze(self, value: Any) -> bytes:
+        if value == {} and type(value) is dict:
+            return b""
+        try:
+            return json_values.encode(value).encode("ascii")
+        except json_values.UnstorableError as error:
+            raise SpaceError(f"expected a value that an info can hold, found {value!r}") from error
+
+    def thaw(self, data: bytes) -> Any:
+        return json_values.decode(data) if data else {}
+
+    def null(self) -> None:
+        return None
+
+
+def read_ends(read: ReadArray, start: int, stop: int) -> tuple[int, list[int]]:
+    """Read where rows start to stop of a ragged column begin, and where each of them ends."""
+    if start == 0:
+        return 0, read("ends", 0, stop).tolist()
+    begin, *ends = read("ends", start - 1, stop).tolist()
+    return begin, ends
+
+
+def _identical(left: np.ndarray, right: np.ndarray) -> bool:
+    return left.tobytes() == right.tobytes() or bool(
+        np.array_equal(left, right, equal_nan=left.dtype.kind == "f")
+    )
+
+
+def promote(
+    left: Mapping[str, np.dtype[Any]], right: Mapping[str, np.dtype[Any]]
+) -> dict[str, np.dtype[Any]]:
+    """Merge observed dtypes so that each array can hold both."""
+    common = {path: np.promote_types(left[path], right[path]) for path in left if path in right}
+    return {**left, **right, **common}

@@ -1,0 +1,173 @@
+"""An episode, whole and step by step, and what its words and indices mean.
+
+    reset()             -> observations[0],                infos[0], times[0]
+    step(actions[0])    -> observations[1], rewards[0],    infos[1], times[1]
+    step(actions[1])    -> observations[2], rewards[1],    infos[2], times[2]
+    ...
+    step(actions[T-1])  -> observations[T], rewards[T-1],  infos[T], times[T], terminated and/or
+    truncated
+
+An episode of length T has T actions and rewards, and T+1 observations, infos and times. Step by
+step it is T+1 tuples `(time, observation, action, reward, done, info)`: the first is the reset,
+with the null action, the reward NaN and done False; the one after it carries `actions[0]`,
+`rewards[0]` and what they led to. `done` is `terminated or truncated`. An episode that was cut by
+`reset()`, by `close()` or by a crash is neither: it is unfinished.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from enum import IntFlag
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from gymbag.columns import Column
+
+# Steps are read ahead in blocks of at most this many rows, and of about this many bytes.
+_BLOCK_ROWS = 4096
+_BLOCK_BYTES = 1 << 20
+
+Field = Literal["observations", "actions", "rewards", "times", "infos"]
+
+
+class Step(NamedTuple):
+    """What one call of `reset` or `step` gave, and the action that was passed to it.
+
+    Attributes:
+        time: When the call returned, in Unix seconds.
+        observation: What the env returned.
+        action: What it was given; at the reset the null action (0 for Discrete, NaN for a float
+            Box, zeros or nothing elsewhere).
+        reward: What it returned; NaN at the reset.
+        done: Whether the episode ended here by termination or truncation.
+        info: What the env returned, or None in place of an empty dict.
+    """
+
+    time: float
+    observation: Any
+    action: Any
+    reward: float
+    done: bool
+    info: dict[str, Any] | None
+
+
+class Ending(IntFlag):
+    """How an episode ended; the value is what files hold."""
+
+    UNFINISHED = 0
+    TERMINATED = 1
+    TRUNCATED = 2
+
+
+class Episode(ABC):
+    """One recorded episode; see the module for the indices.
+
+    Nothing is read before it is asked for. Arrays are read once, are writable, and belong to this
+    object: changing them changes neither the recording nor another `Episode` of it.
+
+    Attributes:
+        index: Its number in the recording, from 0.
+        terminated: Whether the last step returned terminated.
+        truncated: Whether the last step returned truncated.
+        finished: Whether it ended either way, rather than being cut.
+    """
+
+    def __init__(
+        self, index: int, length: int, ending: Ending, observations: Column, actions: Column
+    ) -> None:
+        self.index = index
+        self.terminated = Ending.TERMINATED in ending
+        self.truncated = Ending.TRUNCATED in ending
+        self.finished = ending is not Ending.UNFINISHED
+        self._length = length
+        self._observation_column = observations
+        self._action_column = actions
+
+    @abstractmethod
+    def read(self, field: Field, start: int, stop: int) -> Any:
+        """Read elements start to stop of one of the fields, as a stack (see `columns`)."""
+
+    @property
+    @abstractmethod
+    def seed(self) -> Any:
+        """The seed that `reset` was given, or None."""
+
+    @property
+    @abstractmethod
+    def options(self) -> dict[str, Any] | None:
+        """The options that `reset` was given, or None."""
+
+    def __len__(self) -> int:
+        """Count the steps, the reset not included."""
+        return self._length
+
+    @cached_property
+    def observations(self) -> Any:
+        """T+1 observations: an array (T+1, ...); a dict or tuple of such for Dict and Tuple spaces.
+
+        Observations of no fixed size (Text, Sequence, Graph, OneOf) are a tuple of T+1 values.
+        """
+        return self.read("observations", 0, self._length + 1)
+
+    @cached_property
+    def actions(self) -> Any:
+        """T actions, formed like `observations`."""
+        return self.read("actions", 0, self._length)
+
+    @cached_property
+    def rewards(self) -> np.ndarray:
+        """T rewards, float64."""
+        rewards: np.ndarray = self.read("rewards", 0, self._length)
+        return rewards
+
+    @cached_property
+    def times(self) -> np.ndarray:
+        """T+1 times at which `reset` and `step` returned, float64 Unix seconds."""
+        times: np.ndarray = self.read("times", 0, self._length + 1)
+        return times
+
+    @cached_property
+    def infos(self) -> tuple[dict[str, Any], ...]:
+        """T+1 infos."""
+        infos: tuple[dict[str, Any], ...] = self.read("infos", 0, self._length + 1)
+        return infos
+
+    @property
+    def total_reward(self) -> float:
+        """The sum of the rewards."""
+        return float(np.sum(self.rewards))
+
+    def __iter__(self) -> Iterator[Step]:
+        """Yield T+1 steps, reading ahead a bounded number of rows."""
+        length = self._length
+        block = int(np.clip(_BLOCK_BYTES // max(self._observation_column.row_bytes, 1), 1, _BLOCK_ROWS))
+        for start in range(0, length + 1, block):
+            stop = min(start + block, length + 1)
+            first = max(start - 1, 0)  # the action that led to observation t is number t - 1
+            actions = self._action_column.iterate(self.read("actions", first, stop - 1))
+            rewards = iter(self.read("rewards", first, stop - 1).tolist())
+            times = self.read("times", start, stop).tolist()
+            infos = self.read("infos", start, stop)
+            observations = self._observation_column.iterate(self.read("observations", start, stop))
+            for number, time, info in zip(range(start, stop), times, infos, strict=True):
+                yield Step(
+                    time,
+                    next(observations),
+                    next(actions) if number else self._action_column.null(),
+                    next(rewards) if number else np.nan,
+                    number == length and self.finished,
+                    info or None,
+                )
+
+    def __repr__(self) -> str:
+        """Say number, length and ending, which need no reading."""
+        return f"<Episode {self.index}: {self._length} steps, {self.ending}>"
+
+    @property
+    def ending(self) -> str:
+        """How it ended, in words: terminated, truncated, both, or unfinished."""
+        words = [word for word in ("terminated", "truncated") if getattr(self, word)]
+        return " and ".join(words) or "unfinished"

@@ -1,0 +1,43 @@
+"""What can go wrong, each with its remedy.
+
+Every error raised on purpose derives from `GymbagError`. Its message says what was expected, what
+was found, where (file, data set, episode, step) and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class GymbagError(Exception):
+    """Base class of every error that gymbag raises on purpose."""
+
+
+class RecordingError(GymbagError):
+    """An env was used in a way that cannot be recorded, such as `step` before `reset`."""
+
+
+class SpaceError(GymbagError):
+    """A space has no storable form, or a value does not fit the space it was declared to be in."""
+
+
+class PlaybackError(GymbagError):
+    """A replay was asked for a step or an episode that the recording does not have."""
+
+
+class StorageError(GymbagError):
+    """A recording cannot be opened, read or written."""
+
+
+class DamagedFileError(StorageError):
+    """A file is not what its format promises; nothing was changed."""
+
+
+class FileInUseError(StorageError):
+    """Another writer has the file open; nothing was changed."""
+
+
+class DataSetNotFoundError(StorageError, LookupError):
+    """A file has no data set of that name, or several and none was chosen."""
+
+
+class MissingExtraError(GymbagError, ImportError):
+    """An optional package is needed; the message names the extra that installs it."""

@@ -1,0 +1,73 @@
+"""Info dicts on their way into a recording: what is kept of them, and the warning about what cannot be."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gymbag import json_values
+
+#: Which infos to record: all of them, none, or those keys.
+InfoChoice = bool | Iterable[str]
+
+
+class UnstorableInfoWarning(UserWarning):
+    """A value of an info cannot be stored; the rest of the info is."""
+
+
+class InfoEncoder:
+    """Writes infos as bytes; no bytes at all stand for an empty info (as in `columns.ValueColumn`).
+
+    Args:
+        label: What to call the dict in the warning.
+
+    >>> InfoEncoder()({"lives": 3})
+    b'{"lives":3}'
+    """
+
+    def __init__(self, label: str = "info") -> None:
+        self._label = label
+        self._warned: set[str] = set()
+
+    def __call__(self, info: Mapping[str, Any]) -> bytes:
+        """Encode an info, leaving out what cannot be stored, with a warning once for each such key."""
+        if not info:
+            return b""
+        text = json_values.encode(dict(info), self._warn)
+        return b"" if text == "{}" else text.encode("ascii")
+
+    def _warn(self, path: tuple[Any, ...], value: Any) -> None:
+        key = self._label + "".join(f"[{part!r}]" for part in path)
+        if key in self._warned:
+            return
+        self._warned.add(key)
+        warnings.warn(
+            f"{key} is a {type(value).__module__}.{type(value).__qualname__}, which cannot be "
+            "recorded, so it is left out; dicts, lists, tuples, strings, bytes, numbers, bools, None, "
+            "NumPy scalars and arrays can be",
+            UnstorableInfoWarning,
+            stacklevel=2,
+        )
+
+
+class InfoFilter:
+    """Picks what is recorded of each info.
+
+    Args:
+        choice: True for all of it, False for nothing, or the keys to keep.
+
+    >>> InfoFilter(["lives"])({"lives": 3, "frame": 7})
+    {'lives': 3}
+    """
+
+    def __init__(self, choice: InfoChoice) -> None:
+        if isinstance(choice, str):
+            raise TypeError(f"expected info=True, False or a list of keys, found the string {choice!r}")
+        self._keys = None if choice is True else () if choice is False else tuple(choice)
+
+    def __call__(self, info: Any) -> Mapping[str, Any]:
+        """Pick from an info; None, which old envs return, is an empty one."""
+        if self._keys is None:
+            return info or {}
+        return {key: info[key] for key in self._keys if key in info} if info else {}

@@ -1,0 +1,253 @@
+"""Python and NumPy values as JSON text that gives back the same values, types included.
+
+Infos, reset options, metadata and the descriptions of spaces are stored this way. The text is
+standard JSON. Whatever JSON has no word for is an object with a single key that starts with a
+dollar sign:
+
+====================  =====================================================================
+``$tuple``            list of the items
+``$dict``             list of [key, value] pairs: a dict whose keys are not all plain strings
+``$float``            ``"nan"``, ``"inf"`` or ``"-inf"``
+``$complex``          [real, imaginary]
+``$bytes``            base64
+``$scalar``           [dtype, base64]: a NumPy scalar
+``$array``            [dtype, shape, base64]: a NumPy array in C order
+``$objects``          [shape, items]: a NumPy array of objects
+====================  =====================================================================
+
+A dtype is written as in the header of a ``.npy`` file.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gymbag.errors import DamagedFileError
+
+#: Called with the path of keys to a value that cannot be stored, and the value.
+OnUnstorable = Callable[[tuple[Any, ...], Any], None]
+
+# ASCII output keeps lone surrogates intact, and refusing NaN keeps the text standard JSON.
+_to_text = json.JSONEncoder(allow_nan=False, check_circular=False, separators=(",", ":")).encode
+_PLAIN_TYPES = frozenset((str, int, float, bool, type(None)))
+# Python refuses to read integers of more than 4,300 digits, so they must not be written either.
+_LARGEST_INTEGER_BITS = 14_000
+
+
+class UnstorableError(TypeError):
+    """A value has no JSON form. Arguments: the path of keys to it, and the value."""
+
+
+def encode(value: Any, on_unstorable: OnUnstorable | None = None) -> str:
+    """Write a value as JSON text.
+
+    Args:
+        value: Any nesting of dicts, lists, tuples, strings, bytes, numbers, bools, None, NumPy
+            scalars and NumPy arrays.
+        on_unstorable: Called for each value inside a dict that has no JSON form; its key is then
+            left out. Without it such a value raises.
+
+    Raises:
+        UnstorableError: The value, or one inside it that is not in a dict, has no JSON form.
+
+    >>> encode({"lives": 3, "position": (0.5, float("nan"))})
+    '{"lives":3,"position":{"$tuple":[0.5,{"$float":"nan"}]}}'
+    """
+    if type(value) is dict and _PLAIN_TYPES.issuperset(map(type, value.values())):
+        # The common info, a flat dict of plain values, needs no walk through Python code.
+        try:
+            if "$" not in "".join(value):
+                return _to_text(value)
+        except (TypeError, ValueError):
+            pass
+    return _to_text(_Plain(on_unstorable).convert(value, ()))
+
+
+def decode(text: str | bytes) -> Any:
+    """Read what `encode` wrote.
+
+    Raises:
+        DamagedFileError: The text is not such JSON.
+
+    >>> decode('{"$tuple":[1,{"$scalar":["<f4","AACAPw=="]}]}')
+    (1, np.float32(1.0))
+    """
+    try:
+        return json.loads(text, object_hook=_untag)
+    except (ValueError, TypeError, KeyError, RecursionError, SyntaxError) as error:
+        shown = text[:80]
+        raise DamagedFileError(f"expected a JSON value, found {shown!r}: {error}") from error
+
+
+class _Plain:
+    """Turns values into what the JSON encoder of the standard library takes."""
+
+    def __init__(self, on_unstorable: OnUnstorable | None) -> None:
+        self._on_unstorable = on_unstorable
+        self._containers: set[int] = set()  # those being converted, to notice one inside itself
+
+    def convert(self, value: Any, path: tuple[Any, ...]) -> Any:
+        converter = _CONVERTERS.get(type(value))
+        if converter is None:
+            converter = next((convert for kind, convert in _BY_BASE if isinstance(value, kind)), None)
+            if converter is None:
+                raise UnstorableError(path, value)
+        return converter(self, value, path)
+
+    def from_plain(self, value: Any, path: tuple[Any, ...]) -> Any:
+        return value
+
+    def from_string(self, value: str, path: tuple[Any, ...]) -> Any:
+        return str.__str__(value)
+
+    def from_integer(self, value: int, path: tuple[Any, ...]) -> Any:
+        if value.bit_length() > _LARGEST_INTEGER_BITS:
+            raise UnstorableError(path, value)
+        return int(value)
+
+    def from_float(self, value: float, path: tuple[Any, ...]) -> Any:
+        return float(value) if math.isfinite(value) else {"$float": repr(float(value))}
+
+    def from_complex(self, value: complex, path: tuple[Any, ...]) -> Any:
+        return {"$complex": [self.from_float(value.real, path), self.from_float(value.imag, path)]}
+
+    def from_bytes(self, value: Any, path: tuple[Any, ...]) -> Any:
+        return {"$bytes": _to_base64(bytes(value))}
+
+    def from_scalar(self, value: np.generic, path: tuple[Any, ...]) -> Any:
+        if value.dtype.hasobject:
+            raise UnstorableError(path, value)
+        return {"$scalar": [_describe_dtype(value.dtype), _to_base64(value.tobytes())]}
+
+    def from_array(self, value: np.ndarray, path: tuple[Any, ...]) -> Any:
+        if isinstance(value, np.ma.MaskedArray) or (value.dtype.hasobject and value.dtype.fields):
+            raise UnstorableError(path, value)
+        if value.dtype.hasobject:
+            items = self.from_items(list(value.ravel()), path)
+            return {"$objects": [list(value.shape), items]}
+        data = _to_base64(value.tobytes())
+        return {"$array": [_describe_dtype(value.dtype), list(value.shape), data]}
+
+    def from_items(self, value: Any, path: tuple[Any, ...]) -> list[Any]:
+        with _Once(self._containers, value, path):
+            return [self.convert(item, (*path, index)) for index, item in enumerate(value)]
+
+    def from_tuple(self, value: Any, path: tuple[Any, ...]) -> Any:
+        return {"$tuple": self.from_items(value, path)}
+
+    def from_dict(self, value: dict[Any, Any], path: tuple[Any, ...]) -> Any:
+        pairs = []
+        with _Once(self._containers, value, path):
+            for key, item in value.items():
+                try:
+                    here = (*path, key)
+                    pairs.append((self.convert(key, here), self.convert(item, here)))
+                except UnstorableError as error:
+                    if self._on_unstorable is None:
+                        raise
+                    self._on_unstorable(*error.args)
+        if all(type(key) is str and not key.startswith("$") for key, _ in pairs):
+            return dict(pairs)
+        return {"$dict": [list(pair) for pair in pairs]}
+
+
+class _Once:
+    """Refuses to enter a container that is being converted already, so that a cycle ends."""
+
+    def __init__(self, containers: set[int], value: Any, path: tuple[Any, ...]) -> None:
+        if id(value) in containers:
+            raise UnstorableError(path, value)
+        self._containers, self._id = containers, id(value)
+
+    def __enter__(self) -> None:
+        self._containers.add(self._id)
+
+    def __exit__(self, *_: object) -> None:
+        self._containers.discard(self._id)
+
+
+_CONVERTERS: dict[type, Callable[[_Plain, Any, tuple[Any, ...]], Any]] = {
+    type(None): _Plain.from_plain,
+    bool: _Plain.from_plain,
+    str: _Plain.from_plain,
+    int: _Plain.from_integer,
+    float: _Plain.from_float,
+    list: _Plain.from_items,
+    tuple: _Plain.from_tuple,
+    dict: _Plain.from_dict,
+    np.ndarray: _Plain.from_array,
+}
+# Subclasses, in the order in which they are tried: np.float64 is also a float, and np.str_ a str.
+_BY_BASE: tuple[tuple[Any, Callable[[_Plain, Any, tuple[Any, ...]], Any]], ...] = (
+    (np.generic, _Plain.from_scalar),
+    (np.ndarray, _Plain.from_array),
+    (str, _Plain.from_string),
+    (int, _Plain.from_integer),
+    (float, _Plain.from_float),
+    (complex, _Plain.from_complex),
+    ((bytes, bytearray), _Plain.from_bytes),
+    (tuple, _Plain.from_tuple),
+    (list, _Plain.from_items),
+    (dict, _Plain.from_dict),
+)
+
+
+def _to_base64(data: bytes) -> str:
+    return binascii.b2a_base64(data, newline=False).decode("ascii")
+
+
+def _describe_dtype(dtype: np.dtype[Any]) -> Any:
+    return dtype.str if dtype.fields is None else np.lib.format.dtype_to_descr(dtype)
+
+
+def _build_dtype(description: Any) -> np.dtype[Any]:
+    dtype = np.lib.format.descr_to_dtype(_fields_as_tuples(description))
+    if dtype.hasobject:
+        raise ValueError(f"a dtype of plain values was expected, not {description!r}")
+    return dtype
+
+
+def _fields_as_tuples(description: Any) -> Any:
+    # NumPy describes a field as a tuple (name, dtype, shape); JSON made a list of it.
+    if not isinstance(description, list):
+        return description
+    return [(name, _fields_as_tuples(dtype), *map(tuple, shape)) for name, dtype, *shape in description]
+
+
+def _build_array(dtype: Any, shape: list[int], data: str) -> np.ndarray:
+    array = np.frombuffer(binascii.a2b_base64(data), dtype=_build_dtype(dtype))
+    # A copy, because an array over bytes is read-only.
+    return array.reshape(shape).copy()
+
+
+def _build_objects(shape: list[int], items: list[Any]) -> np.ndarray:
+    array = np.empty(len(items), dtype=object)
+    for index, item in enumerate(items):
+        array[index] = item  # one by one, or NumPy would look inside lists
+    return array.reshape(shape)
+
+
+_BUILDERS: dict[str, Callable[[Any], Any]] = {
+    "$tuple": tuple,
+    "$dict": dict,
+    "$float": float,
+    "$complex": lambda parts: complex(*parts),
+    "$bytes": binascii.a2b_base64,
+    "$scalar": lambda parts: _build_array(parts[0], [], parts[1])[()],
+    "$array": lambda parts: _build_array(*parts),
+    "$objects": lambda parts: _build_objects(*parts),
+}
+
+
+def _untag(found: dict[str, Any]) -> Any:
+    if len(found) == 1:
+        ((key, value),) = found.items()
+        if key.startswith("$"):
+            return _BUILDERS[key](value)
+    return found

@@ -1,0 +1,250 @@
+"""Recording what an env does: the wrapper that passes every reset and step on to a writer.
+
+Here is all of it that does not depend on a gym library; `for_gymnasium` and `for_gym` add the rest.
+The wrapper changes nothing of what the env is given or returns. It has three states:
+
+    closed to steps   at first, and after an episode has ended: `step` raises, and the env is not
+    touched in an episode     after `reset`, until a step is terminated or truncated closed
+    after `close`: `reset` and `step` raise; closing again is harmless
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping
+from importlib import metadata as package_metadata
+from typing import Any
+
+from gymbag import json_values, nested
+from gymbag.errors import RecordingError, SpaceError
+from gymbag.infos import InfoChoice, InfoFilter
+from gymbag.spaces import describe_space, library_of
+from gymbag.storage.base import Header, Writer
+from gymbag.storage.hdf5_writer import HDF5Writer
+
+_PACKAGES = ("gymbag", "gymnasium", "gym", "numpy", "h5py", "ale-py", "mujoco")
+
+
+class RecordingWrapper:
+    """Wraps an env so that everything that happens is recorded.
+
+    A gymnasium env becomes a `gymnasium.Wrapper`, a gym env a `gym.Wrapper`. What `reset` and
+    `step` are given and return is passed through untouched. Attributes of the env are to be had
+    from the wrapper, too.
+
+    Recording an env that is recorded already, to another file or to memory, gives two full
+    recordings.
+
+    Args:
+        env: The env, of gymnasium or of gym 0.26.
+        writer: Where to record to, such as `HDF5Writer("file.h5")` or `MemoryWriter()`.
+        name: Name of the data set; by default the id of the env's spec, else the name of its class.
+        description: What you want to remember of where the data comes from.
+        metadata: Whatever else to keep: any value an info can hold.
+        info: Which infos to record: True for all, False for none, or a list of keys.
+        clock: Returns the time, in Unix seconds.
+
+    Raises:
+        SpaceError: A space of the env cannot be stored.
+        StorageError: The writer cannot take the data. Nothing has been changed then.
+    """
+
+    env: Any
+
+    def __new__(cls, env: Any, *args: Any, **options: Any) -> Any:
+        """Choose the wrapper of the env's own library."""
+        if cls is RecordingWrapper:
+            # By its name, as only the library's own module may import the library.
+            cls = importlib.import_module(f"gymbag.for_{library_of(env)}").RecordingWrapper
+        return object.__new__(cls)
+
+    def __init__(
+        self,
+        env: Any,
+        writer: Writer,
+        *,
+        name: str | None = None,
+        description: str = "",
+        metadata: Mapping[str, Any] | None = None,
+        info: InfoChoice = True,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(env)  # type: ignore[call-arg]  # of the library's Wrapper, the second base
+        self._choose_info = InfoFilter(info)
+        writer.begin(
+            Header(
+                name or dataset_name(env),
+                describe_space(env.observation_space),
+                describe_space(env.action_space),
+                description,
+                _describe_spec(env.spec),
+                _find_versions(),
+                dict(metadata or {}),
+            )
+        )
+        self._writer = writer
+        self._clock = clock
+        self._in_episode = False
+        self._closed = False
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
+        """Reset the env and begin an episode; one that is under way is kept, unfinished.
+
+        Raises:
+            RecordingError: The recording is closed.
+        """
+        if self._closed:
+            raise RecordingError("this recording is closed; wrap a new env to record more")
+        arguments = {"seed": seed, "options": options}
+        given = {name: value for name, value in arguments.items() if value is not None}
+        recorded_options = nested.copy(options)  # the env may change them
+        self._in_episode = False
+        observation, info = result = self.env.reset(**given)
+        self._writer.write_reset(self._clock(), observation, self._choose_info(info), seed, recorded_options)
+        self._in_episode = True
+        return result
+
+    def step(self, action: Any) -> Any:
+        """Step the env and record what it was given and returned.
+
+        Raises:
+            RecordingError: No episode is under way: before the first reset, after an episode's last
+                step, or after `close`. The env has not been stepped then.
+        """
+        if not self._in_episode:
+            raise RecordingError(
+                "this recording is closed; wrap a new env to record more"
+                if self._closed
+                else "expected reset() before step(): no episode is under way"
+            )
+        given = action if isinstance(action, int) else nested.copy(action)  # the env may change it
+        observation, reward, terminated, truncated, info = result = self.env.step(action)
+        # A step that cannot be recorded cuts the episode, as no other may take its place.
+        self._in_episode = False
+        self._writer.write_step(
+            self._clock(),
+            observation,
+            given,
+            reward,
+            terminated,
+            truncated,
+            self._choose_info(info),
+        )
+        self._in_episode = not (terminated or truncated)
+        return result
+
+    def close(self) -> None:
+        """Close the recording, keeping an episode under way unfinished, and close the env."""
+        self._closed, self._in_episode = True, False
+        try:
+            self._writer.close()
+        finally:
+            self.env.close()
+
+    @property
+    def spec(self) -> Any:
+        """The env's own spec: an env that is made from it does not record."""
+        return self.env.spec
+
+    def __getattr__(self, name: str) -> Any:
+        """Look up what the wrapper does not have in the env, private names excepted."""
+        if name.startswith("_") or name == "env":
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return getattr(self.env, name)
+
+    def __reduce__(self) -> Any:
+        """Refuse to be pickled or copied: two recorders cannot share a file.
+
+        Raises:
+            RecordingError: Always.
+        """
+        raise RecordingError(
+            "a recording env cannot be pickled or copied; record inside the process that steps the env"
+        )
+
+
+def record_hdf5(
+    env: Any,
+    filename: str | os.PathLike[str],
+    description: str = "",
+    *,
+    name: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    info: InfoChoice = True,
+) -> Any:
+    """Wrap an env so that everything that happens is recorded to an HDF5 file.
+
+    A data set of the same name is continued. The arguments and the errors are those of
+    `RecordingWrapper` and `HDF5Writer`.
+
+    Returns:
+        The env to use in place of the one given. Close it when you are done.
+    """
+    writer = HDF5Writer(filename)
+    return RecordingWrapper(env, writer, name=name, description=description, metadata=metadata, info=info)
+
+
+def dataset_name(env: Any) -> str:
+    """Name the data set of an env: what it replays, else the id of its spec, else the name of its class."""
+    replayed = getattr(env.unwrapped, "dataset_name", None)
+    return replayed or (env.spec.id if env.spec is not None else type(env.unwrapped).__name__)
+
+
+def _describe_spec(spec: Any) -> dict[str, Any] | None:
+    """Turn an env's spec into values to store; what cannot be stored, such as a function, by its repr."""
+    if spec is None:
+        return None
+    described = {}
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        try:
+            json_values.encode(value)
+        except json_values.UnstorableError:
+            value = repr(value)
+        described[field.name] = value
+    return described
+
+
+def _find_versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = package_metadata.version(package)
+        except package_metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def record_from_iter(writer: Writer, source: Iterable[Iterable[Any]], header: Header | None = None) -> None:
+    """Write episodes to a writer and close it: converts between backends.
+
+    Args:
+        writer: Where to write to.
+        source: A reader, or any iterable of episodes, each an iterable of
+            `(time, observation, action, reward, done, info)`, the reset first. Of an episode that
+            is not an `Episode`, `done` at its last step counts as terminated.
+        header: Spaces, name and so on; by default the source's own.
+
+    Raises:
+        SpaceError: The source is no reader, and no header was given.
+    """
+    header = header or getattr(source, "header", None)
+    if header is None:
+        raise SpaceError("expected a reader, or header=Header(name, observation_space, action_space)")
+    writer.begin(header)
+    try:
+        for episode in source:
+            steps = iter(episode)
+            seed, options = getattr(episode, "seed", None), getattr(episode, "options", None)
+            moment, observation, _, _, _, info = next(steps)
+            writer.write_reset(moment, observation, info or {}, seed, options)
+            for moment, observation, action, reward, done, info in steps:
+                terminated = done and getattr(episode, "terminated", True)
+                truncated = done and getattr(episode, "truncated", False)
+                writer.write_step(moment, observation, action, reward, terminated, truncated, info or {})
+    finally:
+        writer.close()

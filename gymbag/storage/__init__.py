@@ -1,0 +1,1 @@
+"""Where recordings are kept: the contract of a backend, and the backends."""

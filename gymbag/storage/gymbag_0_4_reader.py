@@ -1,0 +1,140 @@
+"""A table of the original Gymbag 0.4 as episodes, like those of our own files."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from gymbag import spaces
+from gymbag.episode import Ending, Episode, Field
+from gymbag.spaces import Description
+from gymbag.storage.base import Header, Reader
+from gymbag.storage.gymbag_0_4 import Table
+from gymbag.storage.hdf5_file import open_for_reading
+
+_COLUMNS = {
+    "observations": "observation",
+    "actions": "action",
+    "rewards": "reward",
+    "times": "time",
+    "infos": "info",
+}
+
+
+class TableReader(Reader):
+    """Reads a table of Gymbag 0.4, which is never written to.
+
+    The original marked the last step of every episode done, also when the user had cut it. So every
+    episode that is marked counts as terminated; seeds and options were not recorded.
+
+    Args:
+        path: The file.
+        name: Name of the table.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path, self._name = path, name
+        self._forget()
+
+    def _forget(self) -> None:
+        self._lock = threading.RLock()
+        self._process = os.getpid()
+        self._file: h5py.File | None = None
+        self._table: Table | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Hand only the address to another process."""
+        return {"_path": self._path, "_name": self._name, "library": self.library}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take up the address."""
+        vars(self).update(state)
+        self._forget()
+
+    @property
+    def table(self) -> Table:
+        """The table; the file is opened on demand, and anew in a forked process."""
+        if self._process != os.getpid():
+            self._forget()
+        with self._lock:
+            if self._table is None:
+                self._file = open_for_reading(self._path, self)
+                self._table = Table(self._file[self._name])
+            return self._table
+
+    def release(self) -> None:
+        """Close the file, to be opened again on demand."""
+        with self._lock:
+            if self._file is not None and self._process == os.getpid():
+                self._file.close()
+            self._file = self._table = None
+
+    close = release
+
+    @property
+    def header(self) -> Header:
+        """What the table tells of its env: name, spaces and description."""
+        table = self.table
+        return Header(
+            self._name,
+            _describe(table.observation_space, table.observation_shape),
+            _describe(table.action_space, table.action_shape),
+            table.description,
+        )
+
+    @property
+    def nsteps(self) -> int:
+        """How many steps all episodes have together, resets not included."""
+        return int(self.table.episodes[1].sum())
+
+    def __len__(self) -> int:
+        """Count the episodes."""
+        return len(self.table.episodes[0])
+
+    def read_episode(self, index: int) -> Episode:
+        """Return an episode by its number, from 0 to len(self) - 1."""
+        return TableEpisode(self, index)
+
+
+class TableEpisode(Episode):
+    """An episode of a table: T+1 rows, the reset first; each with the action that led to it."""
+
+    def __init__(self, reader: TableReader, index: int) -> None:
+        first_rows, lengths, done = reader.table.episodes
+        ending = Ending.TERMINATED if done[index] else Ending.UNFINISHED
+        columns = reader.observation_column, reader.action_column
+        super().__init__(index, int(lengths[index]), ending, *columns)
+        self._reader = reader
+        self._first_row = int(first_rows[index])
+
+    def read(self, field: Field, start: int, stop: int) -> Any:
+        """Read elements start to stop of one of the fields, as a stack."""
+        first = self._first_row + (field in ("actions", "rewards"))
+        rows = self._reader.table.read(_COLUMNS[field], first + start, first + stop)
+        if field == "infos":
+            return tuple(info or {} for info in rows)
+        if field == "rewards":
+            return rows.astype(np.float64)
+        column = {"observations": self._observation_column, "actions": self._action_column}.get(field)
+        # Everything was stored as float32, the numbers of discrete spaces too.
+        return rows if column is None else rows.astype(column.arrays()[""].dtype)
+
+    @property
+    def seed(self) -> None:
+        """None: seeds were not recorded."""
+        return None
+
+    @property
+    def options(self) -> None:
+        """None: options were not recorded."""
+        return None
+
+
+def _describe(space: Description | None, shape: tuple[int, ...]) -> Description:
+    unknown = {"type": "Box", "dtype": "<f4", "shape": list(shape), "low": "-inf", "high": "inf"}
+    return {"version": spaces.VERSION, "library": "gymnasium", "space": space or unknown}

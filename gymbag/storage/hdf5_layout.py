@@ -1,0 +1,121 @@
+"""Names and format version of gymbag's HDF5 files; `docs/format.md` specifies them for other languages.
+
+    NAME                           a group for each data set, named after the env; "/" in NAME nests
+    groups |   attributes                 format "gymbag", format_version "1.0", description,
+    observation_space, |                              action_space (both JSON) |-- observations
+    the columns of the table of steps, N rows each; a nested space has a |-- actions
+    group of columns, and ragged values a group with ends (see `columns`) |-- rewards, terminated,
+    truncated, times |-- infos/data, infos/ends     JSON of each info, and where it ends |--
+    episodes                   the table of episodes, E rows each |   |-- first_row, length, ending,
+    session, reset_time |   |-- reset_arguments/data, reset_arguments/ends |   |-- reset_info/data,
+    reset_info/ends |   `-- final_observation      formed like observations `-- sessions/data,
+    sessions/ends   JSON of each session: spec, versions, metadata
+
+The arrays of steps and episodes appear with the first step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+
+from gymbag import json_values
+from gymbag.errors import DamagedFileError, StorageError
+from gymbag.spaces import Description
+from gymbag.storage.base import Header
+
+FORMAT = "gymbag"
+#: Readers of 1.x read every 1.y: what a newer minor version adds may be ignored.
+FORMAT_VERSION = "1.0"
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that HDF5 could not keep apart from others, or as it is.
+
+    Raises:
+        StorageError: It is empty, has an empty part between slashes, a part "." or "..", or a NUL.
+    """
+    parts = name.split("/")
+    if not all(parts) or "." in parts or ".." in parts or "\0" in name:
+        raise StorageError(
+            f"expected the name of a data set, such as CartPole-v1 or ALE/Pong-v5, found {name!r}"
+        )
+
+
+def is_data_set(node: Any) -> bool:
+    """Tell whether a node of an HDF5 file is one of our data sets."""
+    return isinstance(node, h5py.Group) and node.attrs.get("format") == FORMAT
+
+
+def find_data_sets(group: h5py.Group, prefix: str = "") -> Iterator[str]:
+    """Yield the names of the data sets in a group and below, following no links out of it."""
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            continue
+        node = group[name] if group.get(name, getclass=True) is h5py.Group else None
+        if is_data_set(node):
+            yield prefix + name
+        elif node is not None:
+            yield from find_data_sets(node, f"{prefix}{name}/")
+
+
+def create_data_set(file: h5py.File, header: Header) -> h5py.Group:
+    """Make the group of a new data set.
+
+    Raises:
+        StorageError: The name lies inside another data set, or is taken by something else.
+    """
+    check_room(file, header.name)
+    group = file.create_group(header.name)
+    observation_space, action_space = header.spaces_as_json()
+    group.attrs.update(
+        {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "description": header.description,
+            "observation_space": observation_space,
+            "action_space": action_space,
+        }
+    )
+    return group
+
+
+def check_room(file: h5py.File, name: str) -> None:
+    """Refuse the name of a new data set that lies inside another one, or is taken by something else.
+
+    Raises:
+        StorageError: It does, or is.
+    """
+    parts = name.split("/")
+    for depth in range(1, len(parts) + 1):
+        path = "/".join(parts[:depth])
+        if path in file and (depth == len(parts) or file.get(path, getclass=True) is not h5py.Group):
+            raise StorageError(f"{file.filename}: {path!r} is taken by something else; use another name")
+        if path in file and is_data_set(file[path]):
+            raise StorageError(
+                f"{file.filename}: {name!r} would lie inside the data set {path!r}; use another name"
+            )
+
+
+def read_identity(group: h5py.Group) -> tuple[str, Description, Description, str]:
+    """Read the name, the spaces and the description of a data set.
+
+    Raises:
+        DamagedFileError: An attribute is missing or not what it should be, or the version is newer.
+    """
+    name = group.name.lstrip("/")
+    try:
+        version = group.attrs["format_version"]
+        if version.partition(".")[0] != FORMAT_VERSION.partition(".")[0]:
+            raise DamagedFileError(
+                f"{group.file.filename}: expected format version {FORMAT_VERSION} in {name!r}, found "
+                f"{version}; a newer gymbag may read it"
+            )
+        spaces = [json_values.decode(group.attrs[f"{kind}_space"]) for kind in ("observation", "action")]
+        return name, spaces[0], spaces[1], group.attrs["description"]
+    except (KeyError, AttributeError, OSError) as error:
+        raise DamagedFileError(
+            f"{group.file.filename}: the attributes of the data set {name!r} cannot be read: {error}"
+        ) from error

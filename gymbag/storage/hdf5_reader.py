@@ -1,0 +1,161 @@
+"""Reading recordings from an HDF5 file: ours, and those of the original Gymbag 0.4."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from gymbag.dataset import FlatRecording
+from gymbag.episode import Episode
+from gymbag.errors import DataSetNotFoundError
+from gymbag.spaces import Library
+from gymbag.storage.base import Header, Reader
+from gymbag.storage.gymbag_0_4 import Table, is_table, list_tables
+from gymbag.storage.gymbag_0_4_reader import TableReader
+from gymbag.storage.hdf5_file import open_file
+from gymbag.storage.hdf5_layout import find_data_sets, is_data_set, read_identity
+from gymbag.storage.hdf5_store import HDF5Source
+from gymbag.storage.stream import StreamReader
+
+
+def list_datasets(filename: str | os.PathLike[str]) -> dict[str, str]:
+    """List the data sets of a file.
+
+    Returns:
+        The description of each data set, by its name.
+
+    Raises:
+        StorageError: The file is not there, or cannot be read.
+    """
+    with open_file(Path(filename), "r") as file:
+        descriptions = {name: read_identity(file[name])[-1] for name in find_data_sets(file)}
+        tables = {name: Table(file[name]).description for name in list_tables(file)}
+    return {**descriptions, **tables}
+
+
+class HDF5Reader(Reader):
+    """Reads a data set of an HDF5 file: iterate it for episodes, and those for steps.
+
+    It may be used by several threads, and goes to another process by fork or by spawn, where it
+    opens the file by itself. Files of the original Gymbag 0.4 open just the same.
+
+    Args:
+        filename: Path of the file.
+        table: Name of the data set; needed if there are several.
+        library: Whose spaces to build, "gymnasium" or "gym"; by default those of the library
+            recorded.
+
+    Raises:
+        StorageError: The file is not there, or cannot be read.
+        DataSetNotFoundError: It has no such data set, or several and none was chosen.
+
+    >>> import gymnasium
+    >>> from gymbag import record_hdf5
+    >>> env = record_hdf5(gymnasium.make("CartPole-v1"), "cartpole.h5")
+    >>> observation, info = env.reset(seed=1)
+    >>> for action in (0, 1):
+    ...     step = env.step(action)
+    >>> env.close()
+    >>> reader = HDF5Reader("cartpole.h5")
+    >>> for episode in reader:
+    ...     for time, observation, action, reward, done, info in episode:
+    ...         print(action, reward, done)
+    0 nan False
+    0 1.0 False
+    1 1.0 False
+    """
+
+    def __init__(
+        self,
+        filename: str | os.PathLike[str],
+        table: str | None = None,
+        library: Library | None = None,
+    ) -> None:
+        self.path = Path(filename)
+        self.library = library
+        self._recording = self._open(table)
+        self._recording.library = library
+
+    def _open(self, table: str | None) -> Reader:
+        name = None if table is None else table.strip("/")
+        with open_file(self.path, "r") as file:
+            if name is None:
+                names = [*find_data_sets(file), *list_tables(file)]
+                if len(names) != 1:
+                    raise self._not_chosen(names)
+                (name,) = names
+            node = file.get(name)
+            if is_data_set(node):
+                return StreamReader(HDF5Source(self.path.absolute(), name), *read_identity(node))
+            if is_table(node):
+                return TableReader(self.path.absolute(), name)
+            names = [*find_data_sets(file), *list_tables(file)]
+            raise DataSetNotFoundError(f"{self.path} has no data set {name!r}; it has {names}")
+
+    def _not_chosen(self, names: list[str]) -> DataSetNotFoundError:
+        if not names:
+            return DataSetNotFoundError(f"expected a recording, found an HDF5 file without one: {self.path}")
+        return DataSetNotFoundError(
+            f"{self.path} has several data sets: {names}; choose one, as in "
+            f"HDF5Reader(filename, table={names[0]!r})"
+        )
+
+    @property
+    def header(self) -> Header:
+        """What is known of the recording as a whole; of the latest session, if there were several."""
+        return self._recording.header
+
+    @property
+    def sessions(self) -> list[dict[str, Any]]:
+        """The env's spec, the versions and the metadata of each time the recording was taken up."""
+        return self._recording.sessions
+
+    @property
+    def nsteps(self) -> int:
+        """How many steps all episodes have together, resets not included."""
+        return self._recording.nsteps
+
+    def __len__(self) -> int:
+        """Count the episodes."""
+        return len(self._recording)
+
+    def read_episode(self, index: int) -> Episode:
+        """Return an episode by its number, from 0 to len(self) - 1."""
+        return self._recording.read_episode(index)
+
+    def read_flat(self, with_infos: bool) -> FlatRecording:
+        """Read every step of every episode."""
+        return self._recording.read_flat(with_infos)
+
+    def in_library(self, library: Library) -> HDF5Reader:
+        """Return a reader of the same recording that builds the spaces and graphs of that library."""
+        reader = super().in_library(library)
+        reader._recording = self._recording.in_library(library)
+        return reader
+
+    def close(self) -> None:
+        """Close the file. Closing again does nothing; reading again opens it again."""
+        self._recording.close()
+
+
+def get_dataset(
+    source: Reader | str | os.PathLike[str],
+    dtype: Any = None,
+    infos: bool | Collection[str] = False,
+    *,
+    table: str | None = None,
+) -> dict[str, Any]:
+    """Flatten a recording into a D4RL-style dict of arrays; see `Reader.get_dataset`.
+
+    Args:
+        source: A reader, or the path of an HDF5 file.
+        dtype: A dtype to convert floating-point observations, actions and rewards to.
+        infos: Whether to add infos, or of which keys.
+        table: Name of the data set, if the file has several.
+    """
+    if isinstance(source, Reader):
+        return source.get_dataset(dtype, infos)
+    with HDF5Reader(source, table) as reader:
+        return reader.get_dataset(dtype, infos)

@@ -1,0 +1,243 @@
+"""The arrays of a data set in an HDF5 file: an `HDF5Store` to write them, an `HDF5Source` to read them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from gymbag.columns import ArraySpec
+from gymbag.errors import DamagedFileError
+from gymbag.storage.hdf5_file import end_writing, open_for_reading
+from gymbag.storage.stream import ArraySource, ArrayStore
+
+# Bytes that a chunk should hold, unless that were more rows than one wants to read at once.
+_CHUNK_BYTES = 1 << 20
+_CHUNK_ROWS = 4096
+
+
+def rows_per_chunk(spec: ArraySpec) -> int:
+    """Choose how many rows make a chunk.
+
+    >>> rows_per_chunk(ArraySpec(np.dtype(np.uint8), (210, 160, 3)))
+    10
+    """
+    row_bytes = spec.dtype.itemsize * int(np.prod(spec.shape, dtype=np.int64))
+    # Ragged values come by the byte, of which a chunk may hold more.
+    most = _CHUNK_BYTES // 4 if row_bytes == 1 and spec.dtype != np.bool_ else _CHUNK_ROWS
+    return int(np.clip(_CHUNK_BYTES // max(row_bytes, 1), 1, most))
+
+
+class _GrowingArray:
+    """An HDF5 dataset and the rows on their way to it, which are written a whole chunk at a time."""
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self._dataset = dataset
+        self._chunk_rows = dataset.chunks[0]
+        self._pending: list[np.ndarray] = []
+        self._written = len(dataset)
+        self.length = self._written
+
+    def append(self, rows: np.ndarray) -> None:
+        self._pending.append(rows)
+        self.length += len(rows)
+        if self.length - self._written >= self._chunk_rows:
+            self._write(self.length - self.length % self._chunk_rows)
+
+    def flush(self) -> None:
+        self._write(self.length)
+
+    def _write(self, end: int) -> None:
+        """Write the rows up to row number `end`."""
+        count = end - self._written
+        if count <= 0:
+            return
+        rows = np.concatenate(self._pending)
+        self._dataset.resize(end, axis=0)
+        self._dataset[self._written : end] = rows[:count]
+        self._written = end
+        # A copy, or the few rows left would keep all of them in memory.
+        self._pending = [rows[count:].copy()] if count < len(rows) else []
+
+
+class HDF5Store(ArrayStore):
+    """Writes the arrays of one data set.
+
+    Args:
+        file: The open file, which is closed with the store.
+        name: Name of the data set.
+    """
+
+    def __init__(self, file: h5py.File, name: str) -> None:
+        self._file = file
+        self._group = file[name]
+        self._arrays: dict[str, _GrowingArray] = {}
+        self._dtypes: dict[str, np.dtype[Any]] = {}
+        self._group.visititems(self._take)
+
+    def _take(self, path: str, node: h5py.HLObject) -> None:
+        if isinstance(node, h5py.Dataset):
+            self._arrays[path] = _GrowingArray(node)
+            self._dtypes[path] = node.dtype
+
+    def create(self, specs: Mapping[str, ArraySpec]) -> None:
+        """Make these arrays, without rows."""
+        for path, spec in specs.items():
+            dataset = self._group.create_dataset(
+                path,
+                shape=(0, *spec.shape),
+                # HDF5 wants every fixed axis to be at least as long as a chunk, which is at least
+                # 1.
+                maxshape=(None, *(size or None for size in spec.shape)),
+                chunks=(rows_per_chunk(spec), *(size or 1 for size in spec.shape)),
+                dtype=spec.dtype,
+                compression="gzip",
+                compression_opts=1,
+                shuffle=spec.dtype.itemsize > 1,
+            )
+            self._take(path, dataset)
+
+    def dtypes(self) -> Mapping[str, np.dtype[Any]]:
+        """Tell which arrays there are, and their dtypes."""
+        return self._dtypes
+
+    def append(self, path: str, rows: np.ndarray) -> None:
+        """Add rows to an array."""
+        self._arrays[path].append(rows)
+
+    def read(self, path: str, start: int, stop: int) -> np.ndarray:
+        """Return rows start to stop of an array."""
+        self._arrays[path].flush()
+        rows: np.ndarray = self._group[path][start:stop]
+        return rows
+
+    def length(self, path: str) -> int:
+        """Count the rows of an array."""
+        return self._arrays[path].length if path in self._arrays else 0
+
+    def flush(self) -> None:
+        """Write everything to the file."""
+        for array in self._arrays.values():
+            array.flush()
+        self._file.flush()
+
+    def close(self) -> None:
+        """Write everything, and close the file."""
+        try:
+            if self._file:
+                for array in self._arrays.values():
+                    array.flush()
+        finally:
+            self._file.close()
+            end_writing(self)
+
+
+class HDF5Source(ArraySource):
+    """Reads the arrays of one data set, as long as they are when the file is opened.
+
+    The file is opened on demand: at the first read, anew after `close`, and anew in a process
+    forked from the one that opened it. The latest chunks of each array are kept, as small reads
+    mostly follow one another.
+
+    Args:
+        path: The file.
+        name: Name of the data set.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path, self._name = path, name
+        self._forget()
+
+    def _forget(self) -> None:
+        self._lock = threading.RLock()
+        self._process = os.getpid()
+        self._file: h5py.File | None = None
+        self._datasets: dict[str, h5py.Dataset] = {}
+        self._lengths: dict[str, int] = {}
+        self._chunks: dict[str, dict[int, np.ndarray]] = {}
+
+    def __getstate__(self) -> tuple[Path, str]:
+        """Hand only the address to another process."""
+        return self._path, self._name
+
+    def __setstate__(self, state: tuple[Path, str]) -> None:
+        """Take up the address."""
+        self._path, self._name = state
+        self._forget()
+
+    def _open(self) -> None:
+        """Make sure that the file is open, in this process."""
+        if self._process != os.getpid():
+            self._forget()
+        if self._file is None:
+            with self._lock:
+                if self._file is None:
+                    file = open_for_reading(self._path, self)
+                    self._datasets, self._lengths, self._chunks = {}, {}, {}
+                    file[self._name].visititems(self._take)
+                    self._file = file
+
+    def _take(self, path: str, node: h5py.HLObject) -> None:
+        if isinstance(node, h5py.Dataset):
+            self._datasets[path] = node
+            self._lengths[path] = len(node)
+
+    def length(self, path: str) -> int:
+        """Count the rows of an array; an array that was not made has none."""
+        self._open()
+        return self._lengths.get(path, 0)
+
+    def read(self, path: str, start: int, stop: int) -> np.ndarray:
+        """Return rows start to stop of an array, as a new array.
+
+        Raises:
+            DamagedFileError: The file has no such rows, or they cannot be read.
+        """
+        self._open()
+        length = self._lengths.get(path, 0)
+        if not 0 <= start <= stop <= length:
+            raise DamagedFileError(
+                f"{self._path}: expected rows {start} to {stop} of {self._name}/{path}, which has {length}"
+            )
+        with self._lock:
+            dataset = self._datasets[path]
+            chunk_rows = dataset.chunks[0]
+            first, last = start // chunk_rows, max(stop - 1, start) // chunk_rows
+            if stop == start or last - first > 1:
+                return self._load(path, start, stop)
+            parts = []
+            for number in range(first, last + 1):
+                chunk = self._chunks.get(path, {}).get(number)
+                if chunk is None:
+                    begin = number * chunk_rows
+                    chunk = self._load(path, begin, min(begin + chunk_rows, length))
+                    # Two, because a read may straddle a border many times over.
+                    newest = dict(list(self._chunks.get(path, {}).items())[-1:])
+                    self._chunks[path] = {**newest, number: chunk}
+                offset = number * chunk_rows
+                parts.append(chunk[max(start - offset, 0) : stop - offset])
+            return parts[0].copy() if len(parts) == 1 else np.concatenate(parts)
+
+    def _load(self, path: str, start: int, stop: int) -> np.ndarray:
+        try:
+            rows: np.ndarray = self._datasets[path][start:stop]
+            return rows
+        except OSError as error:
+            raise DamagedFileError(
+                f"{self._path}: rows {start} to {stop} of {self._name}/{path} cannot be read: {error}"
+            ) from error
+
+    def release(self) -> None:
+        """Close the file, to be opened again on demand."""
+        with self._lock:
+            if self._file is not None:
+                if self._process == os.getpid():
+                    self._file.close()
+                self._file = None
+
+    close = release

@@ -1,0 +1,96 @@
+"""Recording to an HDF5 file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from gymbag.errors import DamagedFileError, StorageError
+from gymbag.json_values import encode
+from gymbag.storage.base import Header
+from gymbag.storage.hdf5_file import begin_writing, check_unused, open_file, open_for_writing
+from gymbag.storage.hdf5_layout import (
+    check_name,
+    check_room,
+    create_data_set,
+    is_data_set,
+    read_identity,
+)
+from gymbag.storage.hdf5_store import HDF5Source, HDF5Store
+from gymbag.storage.stream import ArrayStore, StoreWriter, check_lengths
+
+
+class HDF5Writer(StoreWriter):
+    """Records to a data set of an HDF5 file, which is made if need be.
+
+    A data set of the same name is continued. Whatever was recorded is complete in the file once the
+    writer is closed: by `close`, when it is forgotten, or at the interpreter's exit.
+
+    Args:
+        filename: Path of the file.
+
+    >>> import gymnasium
+    >>> from gymbag import HDF5Reader, RecordingWrapper
+    >>> env = RecordingWrapper(gymnasium.make("CartPole-v1"), HDF5Writer("cartpole.h5"))
+    >>> observation, info = env.reset(seed=1)
+    >>> step = env.step(0)
+    >>> env.close()
+    >>> len(HDF5Reader("cartpole.h5"))
+    1
+    """
+
+    def __init__(self, filename: str | os.PathLike[str]) -> None:
+        self.path = Path(filename)
+
+    def open_store(self, header: Header) -> ArrayStore:
+        """Open the file, after making sure that it can take the data.
+
+        Raises:
+            FileInUseError: Another writer has the file open.
+            StorageError: The folder does not exist, the name is no good, or the data set has other
+                spaces.
+            DamagedFileError: The file is not HDF5, or damaged. In all cases nothing was changed.
+        """
+        check_name(header.name)
+        if not self.path.parent.is_dir():
+            raise StorageError(
+                f"expected a folder for {self.path.name}, found none: {self.path.parent}; make it first"
+            )
+        known = self.path.exists() and self._is_known(header)
+        file = open_for_writing(self.path)
+        try:
+            if not known:
+                create_data_set(file, header)
+            elif header.description:
+                file[header.name].attrs["description"] = header.description
+            store = HDF5Store(file, header.name)
+            begin_writing(self.path, store)
+            return store
+        except BaseException:
+            file.close()
+            raise
+
+    def _is_known(self, header: Header) -> bool:
+        """Tell whether the file has the data set; refuse what cannot be continued, and change nothing."""
+        check_unused(self.path)
+        with open_file(self.path, "r") as file:
+            if header.name not in file or not is_data_set(file[header.name]):
+                check_room(file, header.name)
+                return False
+            _, *spaces, _ = read_identity(file[header.name])
+        for kind, expected, found in zip(
+            ("observation", "action"), map(encode, spaces), header.spaces_as_json(), strict=True
+        ):
+            if expected != found:
+                raise StorageError(
+                    f"{self.path}: the data set {header.name!r} has the {kind} space {expected}, and the env "
+                    f"has {found}; record under another name or to another file"
+                )
+        source = HDF5Source(self.path, header.name)
+        try:
+            check_lengths(source, header)
+        except DamagedFileError as error:
+            raise DamagedFileError(f"{self.path}: {header.name!r} is damaged: {error}") from error
+        finally:
+            source.close()
+        return True

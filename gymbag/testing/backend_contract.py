@@ -1,0 +1,5 @@
+"""The contract of a backend, as tests to inherit."""
+
+
+class BackendContract:
+    pass
