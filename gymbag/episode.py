@@ -17,7 +17,7 @@ with the null action, the reward NaN and done False; the one after it carries `a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntFlag
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -171,3 +171,54 @@ class Episode(ABC):
         """How it ended, in words: terminated, truncated, both, or unfinished."""
         words = [word for word in ("terminated", "truncated") if getattr(self, word)]
         return " and ".join(words) or "unfinished"
+
+
+class ListEpisode(Episode):
+    """An episode made of a list of steps, for backends that keep steps rather than columns.
+
+    Args:
+        index: Its number in the recording.
+        steps: T+1 steps, the reset first; the action and the reward of the reset are not looked at.
+        ending: How it ended.
+        observations: The column of the observation space.
+        actions: The column of the action space.
+        seed: What `reset` was given, or None.
+        options: What `reset` was given, or None.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        steps: Sequence[Step],
+        ending: Ending,
+        observations: Column,
+        actions: Column,
+        seed: Any = None,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(index, len(steps) - 1, ending, observations, actions)
+        self._steps = steps
+        self._seed, self._options = seed, options
+
+    def read(self, field: Field, start: int, stop: int) -> Any:
+        """Read elements start to stop of one of the fields, as a stack."""
+        if field == "actions":
+            return self._action_column.stack([step.action for step in self._steps[1 + start : 1 + stop]])
+        if field == "rewards":
+            return np.array([step.reward for step in self._steps[1 + start : 1 + stop]], dtype=np.float64)
+        steps = self._steps[start:stop]
+        if field == "observations":
+            return self._observation_column.stack([step.observation for step in steps])
+        if field == "times":
+            return np.array([step.time for step in steps], dtype=np.float64)
+        return tuple({} if step.info is None else step.info for step in steps)
+
+    @property
+    def seed(self) -> Any:
+        """The seed that `reset` was given, or None."""
+        return self._seed
+
+    @property
+    def options(self) -> dict[str, Any] | None:
+        """The options that `reset` was given, or None."""
+        return self._options

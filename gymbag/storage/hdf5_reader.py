@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from gymbag.columns import Column
 from gymbag.dataset import FlatRecording
 from gymbag.episode import Episode
 from gymbag.errors import DataSetNotFoundError
@@ -111,6 +112,16 @@ class HDF5Reader(Reader):
     def sessions(self) -> list[dict[str, Any]]:
         """The env's spec, the versions and the metadata of each time the recording was taken up."""
         return self._recording.sessions
+
+    @property
+    def observation_column(self) -> Column:
+        """How observations lie in arrays, of the dtypes they were recorded in."""
+        return self._recording.observation_column
+
+    @property
+    def action_column(self) -> Column:
+        """How actions lie in arrays, of the dtypes they were recorded in."""
+        return self._recording.action_column
 
     @property
     def nsteps(self) -> int:

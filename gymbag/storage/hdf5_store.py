@@ -187,6 +187,11 @@ class HDF5Source(ArraySource):
             self._datasets[path] = node
             self._lengths[path] = len(node)
 
+    def dtypes(self) -> Mapping[str, np.dtype[Any]]:
+        """Tell which arrays there are, and their dtypes."""
+        self._open()
+        return {path: dataset.dtype for path, dataset in self._datasets.items()}
+
     def length(self, path: str) -> int:
         """Count the rows of an array; an array that was not made has none."""
         self._open()

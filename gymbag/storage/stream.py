@@ -17,6 +17,7 @@ import os
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,10 @@ class ArraySource(ABC):
     def length(self, path: str) -> int:
         """Count the rows of an array; an array that was not made has none."""
 
+    @abstractmethod
+    def dtypes(self) -> Mapping[str, np.dtype[Any]]:
+        """Tell which arrays there are, and their dtypes."""
+
     def close(self) -> None:
         """Let go of what is held; whatever was appended is kept for good first."""
         return
@@ -58,10 +63,6 @@ class ArrayStore(ArraySource):
     @abstractmethod
     def create(self, specs: Mapping[str, ArraySpec]) -> None:
         """Make these arrays, without rows."""
-
-    @abstractmethod
-    def dtypes(self) -> Mapping[str, np.dtype[Any]]:
-        """Tell which arrays there are, and their dtypes."""
 
     @abstractmethod
     def append(self, path: str, rows: np.ndarray) -> None:
@@ -420,6 +421,16 @@ class StreamReader(Reader):
         """Let go of the store. Closing again does nothing; reading again opens it again."""
         self.store.close()
 
+    @cached_property
+    def observation_column(self) -> Column:
+        """How observations lie in arrays, of the dtypes they were recorded in."""
+        return super().observation_column.with_dtypes(under(self.store.dtypes(), "observations"))
+
+    @cached_property
+    def action_column(self) -> Column:
+        """How actions lie in arrays, of the dtypes they were recorded in."""
+        return super().action_column.with_dtypes(under(self.store.dtypes(), "actions"))
+
     def _read(self, column: Column, name: str, start: int, stop: int) -> Any:
         return column.unpack(below(self.store.read, name), start, stop)
 
@@ -449,6 +460,8 @@ class StreamReader(Reader):
     def read_flat(self, with_infos: bool) -> FlatRecording:
         """Read every step of every episode."""
         episodes, rows = len(self), self.nsteps
+        if not episodes:  # there may be no arrays yet
+            return super().read_flat(with_infos)
         infos = self._read(ValueColumn(), "infos", 0, rows) if with_infos else ()
         return FlatRecording(
             self._read(self.observation_column, "observations", 0, rows),
