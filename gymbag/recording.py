@@ -198,15 +198,22 @@ def _describe_spec(spec: Any) -> dict[str, Any] | None:
     """Turn an env's spec into values to store; what cannot be stored, such as a function, by its repr."""
     if spec is None:
         return None
-    described = {}
-    for field in dataclasses.fields(spec):
-        value = getattr(spec, field.name)
-        try:
-            json_values.encode(value)
-        except json_values.UnstorableError:
-            value = repr(value)
-        described[field.name] = value
+    described: dict[str, Any] = _storable(spec)
     return described
+
+
+def _storable(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _storable(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: _storable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable(item) for item in value]
+    try:
+        json_values.encode(value)
+    except json_values.UnstorableError:
+        return repr(value)
+    return value
 
 
 def _find_versions() -> dict[str, str]:

@@ -34,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gymbag.errors import DamagedFileError, MissingExtraError, StorageError
+from gymbag.storage.hdf5_layout import walk
 
 _FIELDS = ("time", "observation", "action", "reward", "done", "info")
 _BLOSC = 32001  # https://github.com/HDFGroup/hdf5_plugins: registered filters
@@ -59,38 +60,14 @@ def is_table(node: h5py.Dataset) -> bool:
         return False
 
 
-def list_tables(group: h5py.Group) -> list[str]:
-    """List the Gymbag 0.4 tables in a group and in the groups below it.
-
-    Returns:
-        Sorted full names without the leading slash, so that `group.file[name]` is the table. Only
-        hard links are followed: a soft or external link would name a table twice.
+def list_tables(file: h5py.File) -> list[str]:
+    """List the names of the Gymbag 0.4 tables in a file.
 
     Raises:
         DamagedFileError: If a node cannot be opened, as it may have been a table.
     """
-    with _explained(group, "the tables of a file cannot be listed"):
-        file, waiting = group.file, [group.name]
-    found = []
-    seen = set()  # Hard links may form a cycle.
-    while waiting:
-        path = waiting.pop()
-        with _explained(
-            group,
-            f"{file.filename}: {path} cannot be opened",
-            f"{_RESTORE} The other tables can still be opened by name.",
-        ):
-            node = file[path]
-            if node in seen:
-                continue
-            seen.add(node)
-            if isinstance(node, h5py.Group):
-                links = {name: node.get(name, getlink=True) for name in node}
-                hard = [name for name, link in links.items() if isinstance(link, h5py.HardLink)]
-                waiting += [f"{path.rstrip('/')}/{name}" for name in hard]
-            elif is_table(node):
-                found.append(path.lstrip("/"))
-    return sorted(found)
+    with _explained(file, "the tables of a file cannot be listed"):
+        return [name for name, node in walk(file) if is_table(node)]
 
 
 class Table:

@@ -35,30 +35,61 @@ def check_name(name: str) -> None:
     """Refuse a name that HDF5 could not keep apart from others, or as it is.
 
     Raises:
-        StorageError: It is empty, has an empty part between slashes, a part "." or "..", or a NUL.
+        StorageError: It is empty, has an empty part between slashes, a part "." or "..", or is no text.
     """
     parts = name.split("/")
-    if not all(parts) or "." in parts or ".." in parts or "\0" in name:
+    if not all(parts) or "." in parts or ".." in parts or not is_text(name):
         raise StorageError(
             f"expected the name of a data set, such as CartPole-v1 or ALE/Pong-v5, found {name!r}"
         )
 
 
+def is_text(text: str) -> bool:
+    """Tell whether HDF5 can hold a string: without NUL, and without lone surrogates."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def is_data_set(node: Any) -> bool:
     """Tell whether a node of an HDF5 file is one of our data sets."""
-    return isinstance(node, h5py.Group) and node.attrs.get("format") == FORMAT
+    if not isinstance(node, h5py.Group) or "format" not in node.attrs:
+        return False
+    try:
+        found = node.attrs["format"]
+    except (OSError, TypeError):  # of a type that h5py cannot read, so not ours
+        return False
+    return isinstance(found, str) and found == FORMAT
 
 
-def find_data_sets(group: h5py.Group, prefix: str = "") -> Iterator[str]:
-    """Yield the names of the data sets in a group and below, following no links out of it."""
-    for name in group:
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            continue
-        node = group[name] if group.get(name, getclass=True) is h5py.Group else None
-        if is_data_set(node):
-            yield prefix + name
-        elif node is not None:
-            yield from find_data_sets(node, f"{prefix}{name}/")
+def walk(file: h5py.File) -> Iterator[tuple[str, Any]]:
+    """Yield our data sets, and every HDF5 dataset outside of them, by their names.
+
+    Only hard links are followed: others would name a node twice, or lead out of the file.
+
+    Raises:
+        DamagedFileError: A node cannot be opened.
+    """
+    waiting: list[tuple[str, Any]] = [("", file)]
+    seen = set()  # hard links may form a cycle
+    while waiting:
+        name, node = waiting.pop()
+        if is_data_set(node) or isinstance(node, h5py.Dataset):
+            yield name, node
+        elif isinstance(node, h5py.Group) and node not in seen:
+            seen.add(node)
+            for child in sorted(node, reverse=True):
+                path = f"{name}/{child}".lstrip("/")
+                try:
+                    if isinstance(node.get(child, getlink=True), h5py.HardLink):
+                        waiting.append((path, node[child]))
+                except (KeyError, OSError, RuntimeError) as error:
+                    raise DamagedFileError(
+                        f"{file.filename}: {path!r} cannot be opened: {error}; others still can, by name"
+                    ) from error
+
+
+def find_data_sets(file: h5py.File) -> list[str]:
+    """List the names of our data sets in a file."""
+    return [name for name, node in walk(file) if isinstance(node, h5py.Group)]
 
 
 def create_data_set(file: h5py.File, header: Header) -> h5py.Group:

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from gymbag.columns import ArraySpec
-from gymbag.errors import DamagedFileError
+from gymbag.errors import DamagedFileError, RecordingError
 from gymbag.storage.hdf5_file import end_writing, open_for_reading
 from gymbag.storage.stream import ArraySource, ArrayStore
 
@@ -75,13 +75,14 @@ class HDF5Store(ArrayStore):
 
     def __init__(self, file: h5py.File, name: str) -> None:
         self._file = file
+        self._process = os.getpid()
         self._group = file[name]
         self._arrays: dict[str, _GrowingArray] = {}
         self._dtypes: dict[str, np.dtype[Any]] = {}
         self._group.visititems(self._take)
 
     def _take(self, path: str, node: h5py.HLObject) -> None:
-        if isinstance(node, h5py.Dataset):
+        if isinstance(node, h5py.Dataset) and node.chunks:
             self._arrays[path] = _GrowingArray(node)
             self._dtypes[path] = node.dtype
 
@@ -107,7 +108,16 @@ class HDF5Store(ArrayStore):
         return self._dtypes
 
     def append(self, path: str, rows: np.ndarray) -> None:
-        """Add rows to an array."""
+        """Add rows to an array.
+
+        Raises:
+            RecordingError: This is a forked process, whose parent has the file open.
+        """
+        if os.getpid() != self._process:
+            raise RecordingError(
+                f"{self._file.filename} is recorded to by process {self._process}, from which this one was "
+                "forked; wrap the env in the process that steps it"
+            )
         self._arrays[path].append(rows)
 
     def read(self, path: str, start: int, stop: int) -> np.ndarray:
@@ -121,7 +131,9 @@ class HDF5Store(ArrayStore):
         return self._arrays[path].length if path in self._arrays else 0
 
     def flush(self) -> None:
-        """Write everything to the file."""
+        """Write everything to the file; in a forked process do nothing."""
+        if os.getpid() != self._process:
+            return
         for array in self._arrays.values():
             array.flush()
         self._file.flush()
@@ -183,7 +195,7 @@ class HDF5Source(ArraySource):
                     self._file = file
 
     def _take(self, path: str, node: h5py.HLObject) -> None:
-        if isinstance(node, h5py.Dataset):
+        if isinstance(node, h5py.Dataset) and node.shape:
             self._datasets[path] = node
             self._lengths[path] = len(node)
 
@@ -211,7 +223,8 @@ class HDF5Source(ArraySource):
             )
         with self._lock:
             dataset = self._datasets[path]
-            chunk_rows = dataset.chunks[0]
+            # Other tools may have rewritten the file without chunks.
+            chunk_rows = dataset.chunks[0] if dataset.chunks else length + 1
             first, last = start // chunk_rows, max(stop - 1, start) // chunk_rows
             if stop == start or last - first > 1:
                 return self._load(path, start, stop)

@@ -14,6 +14,7 @@ from gymbag.storage.hdf5_layout import (
     check_room,
     create_data_set,
     is_data_set,
+    is_text,
     read_identity,
 )
 from gymbag.storage.hdf5_store import HDF5Source, HDF5Store
@@ -52,6 +53,8 @@ class HDF5Writer(StoreWriter):
             DamagedFileError: The file is not HDF5, or damaged. In all cases nothing was changed.
         """
         check_name(header.name)
+        if not is_text(header.description):
+            raise StorageError(f"expected a description without NUL, found {header.description!r}")
         if not self.path.parent.is_dir():
             raise StorageError(
                 f"expected a folder for {self.path.name}, found none: {self.path.parent}; make it first"

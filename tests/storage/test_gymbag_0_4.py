@@ -308,7 +308,6 @@ def test_list_tables_looks_into_groups_and_ignores_the_rest(file: h5py.File) -> 
     h5py.h5d.create(file.id, b"times", h5py.h5t.UNIX_D64LE, space)
     expected = ["ALE/Breakout-v5", "ALE/deep/x", "CartPole-v1"]
     assert list_tables(file) == expected
-    assert list_tables(file["ALE"]) == expected[:2]
     assert all(is_table(file[name]) for name in expected)
     assert not is_table(file["times"])
     assert not is_table(file["ALE"])
@@ -367,7 +366,7 @@ def test_damaged_node_is_named(file: h5py.File) -> None:
         raw.seek(offset)
         raw.write(b"\xff" * 16)
     with h5py.File(path) as opened:
-        with pytest.raises(DamagedFileError, match=r"old\.h5: /bad cannot be opened"):
+        with pytest.raises(DamagedFileError, match=r"old\.h5: 'bad' cannot be opened"):
             list_tables(opened)
         assert Table(opened["good"]).rows == 4
 
