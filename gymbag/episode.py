@@ -143,7 +143,7 @@ class Episode(ABC):
     def __iter__(self) -> Iterator[Step]:
         """Yield T+1 steps, reading ahead a bounded number of rows."""
         length = self._length
-        block = int(np.clip(_BLOCK_BYTES // max(self._observation_column.row_bytes, 1), 1, _BLOCK_ROWS))
+        block = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // max(self._observation_column.row_bytes, 1)))
         for start in range(0, length + 1, block):
             stop = min(start + block, length + 1)
             first = max(start - 1, 0)  # the action that led to observation t is number t - 1

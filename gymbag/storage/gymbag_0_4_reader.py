@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from gymbag.episode import Ending, Episode, Field
 from gymbag.spaces import Description
 from gymbag.storage.base import Header, Reader
 from gymbag.storage.gymbag_0_4 import Table
-from gymbag.storage.hdf5_file import open_for_reading
+from gymbag.storage.hdf5_file import FileOnDemand
 
 _COLUMNS = {
     "observations": "observation",
@@ -26,7 +24,7 @@ _COLUMNS = {
 }
 
 
-class TableReader(Reader):
+class TableReader(FileOnDemand, Reader):
     """Reads a table of Gymbag 0.4, which is never written to.
 
     The original marked the last step of every episode done, also when the user had cut it. So every
@@ -37,44 +35,21 @@ class TableReader(Reader):
         name: Name of the table.
     """
 
+    _address = ("_path", "_name", "library")
+
     def __init__(self, path: Path, name: str) -> None:
-        self._path, self._name = path, name
-        self._forget()
+        super().__init__(path)
+        self._name = name
 
-    def _forget(self) -> None:
-        self._lock = threading.RLock()
-        self._process = os.getpid()
-        self._file: h5py.File | None = None
-        self._table: Table | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Hand only the address to another process."""
-        return {"_path": self._path, "_name": self._name, "library": self.library}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take up the address."""
-        vars(self).update(state)
-        self._forget()
+    def _take_up(self, file: h5py.File) -> None:
+        self._table = Table(file[self._name])
 
     @property
     def table(self) -> Table:
-        """The table; the file is opened on demand, and anew in a forked process."""
-        if self._process != os.getpid():
-            self._forget()
-        with self._lock:
-            if self._table is None:
-                self._file = open_for_reading(self._path, self)
-                self._table = Table(self._file[self._name])
+        """The table."""
+        with self._guard():
+            self._open()
             return self._table
-
-    def release(self) -> None:
-        """Close the file, to be opened again on demand."""
-        with self._lock:
-            if self._file is not None and self._process == os.getpid():
-                self._file.close()
-            self._file = self._table = None
-
-    close = release
 
     @property
     def header(self) -> Header:

@@ -8,9 +8,11 @@ for more.
 from __future__ import annotations
 
 import os
+import threading
 import weakref
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import h5py
 
@@ -18,11 +20,6 @@ from gymbag.errors import DamagedFileError, FileInUseError, StorageError
 
 #: What identifies a file whatever the name it was opened under.
 _FileId = tuple[int, int]
-
-
-class _Holder(Protocol):
-    def release(self) -> None:
-        """Close the file, to be opened again on demand."""
 
 
 class _Flusher(Protocol):
@@ -62,20 +59,73 @@ def open_file(path: Path, mode: str) -> h5py.File:
         raise DamagedFileError(f"{path} cannot be opened, and was not changed: {reason}") from error
 
 
-def open_for_reading(path: Path, holder: _Holder) -> h5py.File:
-    """Open a file to read; a writer in this process first writes what it has collected.
+class FileOnDemand(ABC):
+    """Something that reads from an HDF5 file, which is opened when it is needed.
 
-    Raises:
-        StorageError: There is no such file.
-        DamagedFileError: It is not an HDF5 file, or a damaged one.
-        FileInUseError: Another process is writing to it.
+    That is at the first read, again after `close`, and again in a process that was forked from, or was sent
+    the object by, the one that opened it. Threads take turns.
+
+    Args:
+        path: The file.
     """
-    writer = _writers.get(_identify(path)) if path.exists() else None
-    if writer is not None:
-        writer.flush()
-    file = open_file(path, "r")
-    _readers[holder] = _identify(path)
-    return file
+
+    #: The attributes that another process needs to open the file by itself.
+    _address: ClassVar[tuple[str, ...]] = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._forget()
+
+    @abstractmethod
+    def _take_up(self, file: h5py.File) -> None:
+        """Get ready to read from a file that has just been opened."""
+
+    def _forget(self) -> None:
+        self._lock = threading.RLock()
+        self._process = os.getpid()
+        self._file: h5py.File | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Hand over nothing but the address."""
+        return {name: vars(self)[name] for name in self._address if name in vars(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take up the address, and open the file when it is needed."""
+        vars(self).update(state)
+        self._forget()
+
+    def _guard(self) -> threading.RLock:
+        """Return the lock to hold while reading from the file; a forked process begins anew."""
+        if self._process != os.getpid():
+            self._forget()
+        return self._lock
+
+    def _open(self) -> None:
+        """Make sure that the file is open; the lock must be held.
+
+        Raises:
+            StorageError: The file is not there, or cannot be read.
+        """
+        if self._file is not None:
+            return
+        writer = _writers.get(_identify(self._path)) if self._path.exists() else None
+        if writer is not None:
+            writer.flush()  # what it has collected is to be read, too
+        file = open_file(self._path, "r")
+        try:
+            self._take_up(file)
+        except KeyError as error:
+            file.close()
+            raise DamagedFileError(f"{self._path} is not the file that it was: {error}") from error
+        self._file = file
+        _readers[self] = _identify(self._path)
+
+    def close(self) -> None:
+        """Close the file; reading again opens it again."""
+        with self._guard():
+            if self._file is not None:
+                self._file.close()
+                self._file = None
 
 
 def open_for_writing(path: Path) -> h5py.File:
@@ -115,7 +165,7 @@ def release_readers(path: Path) -> None:
     """Have all readers of this process let go of a file."""
     identity = _identify(path)
     for reader in [reader for reader, held in list(_readers.items()) if held == identity]:
-        reader.release()
+        reader.close()
 
 
 def end_writing(flusher: _Flusher) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 
 from gymbag.columns import ArraySpec
 from gymbag.errors import DamagedFileError, RecordingError
-from gymbag.storage.hdf5_file import end_writing, open_for_reading
+from gymbag.storage.hdf5_file import FileOnDemand, end_writing
 from gymbag.storage.stream import ArraySource, ArrayStore
 
 # Bytes that a chunk should hold, unless that were more rows than one wants to read at once.
@@ -149,65 +148,47 @@ class HDF5Store(ArrayStore):
             end_writing(self)
 
 
-class HDF5Source(ArraySource):
+class HDF5Source(FileOnDemand, ArraySource):
     """Reads the arrays of one data set, as long as they are when the file is opened.
 
-    The file is opened on demand: at the first read, anew after `close`, and anew in a process
-    forked from the one that opened it. The latest chunks of each array are kept, as small reads
-    mostly follow one another.
+    The latest chunks of each array are kept, as small reads mostly follow one another.
 
     Args:
         path: The file.
         name: Name of the data set.
     """
 
-    def __init__(self, path: Path, name: str) -> None:
-        self._path, self._name = path, name
-        self._forget()
+    _address = ("_path", "_name")
 
-    def _forget(self) -> None:
-        self._lock = threading.RLock()
-        self._process = os.getpid()
-        self._file: h5py.File | None = None
+    def __init__(self, path: Path, name: str) -> None:
+        super().__init__(path)
+        self._name = name
+
+    def _take_up(self, file: h5py.File) -> None:
         self._datasets: dict[str, h5py.Dataset] = {}
         self._lengths: dict[str, int] = {}
+        self._chunk_rows: dict[str, int] = {}
         self._chunks: dict[str, dict[int, np.ndarray]] = {}
-
-    def __getstate__(self) -> tuple[Path, str]:
-        """Hand only the address to another process."""
-        return self._path, self._name
-
-    def __setstate__(self, state: tuple[Path, str]) -> None:
-        """Take up the address."""
-        self._path, self._name = state
-        self._forget()
-
-    def _open(self) -> None:
-        """Make sure that the file is open, in this process."""
-        if self._process != os.getpid():
-            self._forget()
-        if self._file is None:
-            with self._lock:
-                if self._file is None:
-                    file = open_for_reading(self._path, self)
-                    self._datasets, self._lengths, self._chunks = {}, {}, {}
-                    file[self._name].visititems(self._take)
-                    self._file = file
+        file[self._name].visititems(self._take)
 
     def _take(self, path: str, node: h5py.HLObject) -> None:
         if isinstance(node, h5py.Dataset) and node.shape:
             self._datasets[path] = node
             self._lengths[path] = len(node)
+            # Other tools may have rewritten the file without chunks.
+            self._chunk_rows[path] = node.chunks[0] if node.chunks else len(node) + 1
 
     def dtypes(self) -> Mapping[str, np.dtype[Any]]:
         """Tell which arrays there are, and their dtypes."""
-        self._open()
-        return {path: dataset.dtype for path, dataset in self._datasets.items()}
+        with self._guard():
+            self._open()
+            return {path: dataset.dtype for path, dataset in self._datasets.items()}
 
     def length(self, path: str) -> int:
         """Count the rows of an array; an array that was not made has none."""
-        self._open()
-        return self._lengths.get(path, 0)
+        with self._guard():
+            self._open()
+            return self._lengths.get(path, 0)
 
     def read(self, path: str, start: int, stop: int) -> np.ndarray:
         """Return rows start to stop of an array, as a new array.
@@ -215,31 +196,34 @@ class HDF5Source(ArraySource):
         Raises:
             DamagedFileError: The file has no such rows, or they cannot be read.
         """
-        self._open()
-        length = self._lengths.get(path, 0)
-        if not 0 <= start <= stop <= length:
-            raise DamagedFileError(
-                f"{self._path}: expected rows {start} to {stop} of {self._name}/{path}, which has {length}"
-            )
-        with self._lock:
-            dataset = self._datasets[path]
-            # Other tools may have rewritten the file without chunks.
-            chunk_rows = dataset.chunks[0] if dataset.chunks else length + 1
+        with self._guard():
+            self._open()
+            length = self._lengths.get(path, 0)
+            if not 0 <= start <= stop <= length:
+                raise DamagedFileError(
+                    f"{self._path}: expected rows {start} to {stop} of {self._name}/{path}, "
+                    f"which has {length}"
+                )
+            chunk_rows = self._chunk_rows[path]
             first, last = start // chunk_rows, max(stop - 1, start) // chunk_rows
             if stop == start or last - first > 1:
                 return self._load(path, start, stop)
             parts = []
             for number in range(first, last + 1):
-                chunk = self._chunks.get(path, {}).get(number)
-                if chunk is None:
-                    begin = number * chunk_rows
-                    chunk = self._load(path, begin, min(begin + chunk_rows, length))
-                    # Two, because a read may straddle a border many times over.
-                    newest = dict(list(self._chunks.get(path, {}).items())[-1:])
-                    self._chunks[path] = {**newest, number: chunk}
                 offset = number * chunk_rows
+                chunk = self._chunk(path, number, offset, min(offset + chunk_rows, length))
                 parts.append(chunk[max(start - offset, 0) : stop - offset])
             return parts[0].copy() if len(parts) == 1 else np.concatenate(parts)
+
+    def _chunk(self, path: str, number: int, start: int, stop: int) -> np.ndarray:
+        """Return a chunk, and keep the latest two: small reads follow one another, also across a border."""
+        kept = self._chunks.setdefault(path, {})
+        if number not in kept:
+            rows = self._load(path, start, stop)
+            while len(kept) > 1:
+                del kept[next(iter(kept))]
+            kept[number] = rows
+        return kept[number]
 
     def _load(self, path: str, start: int, stop: int) -> np.ndarray:
         try:
@@ -249,13 +233,3 @@ class HDF5Source(ArraySource):
             raise DamagedFileError(
                 f"{self._path}: rows {start} to {stop} of {self._name}/{path} cannot be read: {error}"
             ) from error
-
-    def release(self) -> None:
-        """Close the file, to be opened again on demand."""
-        with self._lock:
-            if self._file is not None:
-                if self._process == os.getpid():
-                    self._file.close()
-                self._file = None
-
-    close = release
