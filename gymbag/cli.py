@@ -107,9 +107,18 @@ def _print_facts(reader: Reader, further: dict[str, str]) -> None:
         facts["returns"] = (
             f"mean {returns.mean():.1f}, lowest {returns.min():.1f}, highest {returns.max():.1f}"
         )
-        facts["over time"] = _sparkline(returns)
+        if np.isfinite(returns).all() and _can_print(_BARS):
+            facts["over time"] = _sparkline(returns)
     for name, value in (facts | further).items():
         print(f"  {name:<18}{value}")
+
+
+def _can_print(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _sparkline(values: np.ndarray, width: int = 50) -> str:

@@ -25,6 +25,7 @@ This module has the columns of single values; `compound_columns` has those made 
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,10 +35,14 @@ from typing import Any
 import numpy as np
 
 from gymbag import json_values
-from gymbag.errors import SpaceError
+from gymbag.errors import DamagedFileError, SpaceError
 
 #: Reads rows start to stop of the array of that name.
 ReadArray = Callable[[str, int, int], np.ndarray]
+
+
+class LossyCastError(SpaceError):
+    """A value has a dtype whose values the array cannot hold exactly."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,15 @@ class Column(ABC):
             spec.dtype.itemsize * int(np.prod(spec.shape, dtype=np.int64)) for spec in self.arrays().values()
         )
 
+    def dtypes(self) -> dict[str, np.dtype[Any]]:
+        """Tell the dtypes of the arrays."""
+        return {path: spec.dtype for path, spec in self.arrays().items()}
+
+    def thaw(self, frozen: Any) -> Any:
+        """Return the value that was frozen."""
+        arrays = self.pack([frozen])
+        return next(self.iterate(self.unpack(lambda path, start, stop: arrays[path][start:stop], 0, 1)))
+
     def observe(self, value: Any) -> dict[str, np.dtype[Any]]:
         """Tell the dtypes a value really has, where they are not fixed by the space."""
         return {}
@@ -125,9 +139,8 @@ class ArrayColumn(Column):
         array = self._as_array(value)
         with np.errstate(all="ignore"):
             cast = array.astype(self.dtype)
-            exact = array.dtype == self.dtype or _identical(cast.astype(array.dtype), array)
-        if not exact:
-            raise SpaceError(
+        if not _equal_numbers(cast, array):
+            raise LossyCastError(
                 f"expected values that {self.dtype} holds exactly, found {array.dtype} {value!r}; "
                 f"have the env and the agent give {self.dtype}, or record under a new name"
             )
@@ -152,7 +165,10 @@ class ArrayColumn(Column):
         return {"": rows.reshape((len(frozen), *self.shape))}
 
     def unpack(self, read: ReadArray, start: int, stop: int) -> np.ndarray:
-        return read("", start, stop)
+        rows = read("", start, stop)
+        if rows.shape[1:] != self.shape:
+            raise DamagedFileError(f"expected rows of shape {self.shape}, found {rows.shape[1:]}")
+        return rows
 
     def iterate(self, stack: np.ndarray) -> Iterator[np.ndarray]:
         # The ellipsis keeps a row of shape () an array.
@@ -162,7 +178,14 @@ class ArrayColumn(Column):
         return np.full(self.shape, np.nan if self.dtype.kind == "f" else 0, dtype=self.dtype)
 
     def observe(self, value: Any) -> dict[str, np.dtype[Any]]:
-        return {"": self._as_array(value).dtype}
+        array = self._as_array(value)
+        is_typed = isinstance(value, np.ndarray | np.generic)
+        if not is_typed or (array.dtype.kind in "biu" and self.dtype.kind == "f"):
+            # A list of numbers says little of its dtype, and whole numbers may have fractions later.
+            with np.errstate(all="ignore"):
+                if _equal_numbers(array.astype(self.dtype), array):
+                    return {"": self.dtype}
+        return {"": array.dtype}
 
     def with_dtypes(self, dtypes: Mapping[str, np.dtype[Any]]) -> ArrayColumn:
         return type(self)(dtypes.get("", self.dtype), self.shape)
@@ -189,8 +212,12 @@ class NumberColumn(Column):
         return number
 
     def _as_integer(self, value: Any) -> int:
-        array = np.asarray(value)
-        if array.size == 1 and array.dtype.kind in "biuf" and array.item() == array.astype("i8").item():
+        try:
+            array = np.asarray(value)
+        except ValueError:  # nested unevenly
+            array = np.empty(0)
+        # Agents give an array of one, and floats without a fraction.
+        if array.size == 1 and array.dtype.kind in "biuf" and float(array.item()).is_integer():
             return int(array.item())
         raise SpaceError(f"expected one integer, found {value!r}")
 
@@ -245,7 +272,7 @@ class BytesColumn(Column):
     def freeze(self, value: Any) -> bytes: ...
 
     @abstractmethod
-    def thaw(self, data: bytes) -> Any:
+    def from_bytes(self, data: bytes) -> Any:
         """Read what `freeze` wrote."""
 
     def pack(self, frozen: Sequence[bytes]) -> dict[str, np.ndarray]:
@@ -258,8 +285,10 @@ class BytesColumn(Column):
         first, ends = read_ends(read, start, stop)
         data = read("data", first, ends[-1] if ends else first).tobytes()
         starts = [first, *ends][:-1] if ends else []
-        thaw = self.thaw
-        return tuple(thaw(data[begin - first : end - first]) for begin, end in zip(starts, ends, strict=True))
+        from_bytes = self.from_bytes
+        return tuple(
+            from_bytes(data[begin - first : end - first]) for begin, end in zip(starts, ends, strict=True)
+        )
 
     def iterate(self, stack: tuple[Any, ...]) -> Iterator[Any]:
         return iter(stack)
@@ -273,8 +302,11 @@ class TextColumn(BytesColumn):
             raise SpaceError(f"expected a string, found {value!r}")
         return value.encode("utf-8", "surrogatepass")
 
-    def thaw(self, data: bytes) -> str:
-        return data.decode("utf-8", "surrogatepass")
+    def from_bytes(self, data: bytes) -> str:
+        try:
+            return data.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError as error:
+            raise DamagedFileError(f"expected UTF-8, found {data[:80]!r}: {error}") from error
 
     def null(self) -> str:
         return ""
@@ -284,14 +316,14 @@ class ValueColumn(BytesColumn):
     """Any value an info can hold, as JSON text (see `json_values`); no bytes at all mean an empty dict."""
 
     def freeze(self, value: Any) -> bytes:
-        if value == {} and type(value) is dict:
+        if type(value) is dict and not value:
             return b""
         try:
             return json_values.encode(value).encode("ascii")
         except json_values.UnstorableError as error:
             raise SpaceError(f"expected a value that an info can hold, found {value!r}") from error
 
-    def thaw(self, data: bytes) -> Any:
+    def from_bytes(self, data: bytes) -> Any:
         return json_values.decode(data) if data else {}
 
     def null(self) -> None:
@@ -299,22 +331,49 @@ class ValueColumn(BytesColumn):
 
 
 def read_ends(read: ReadArray, start: int, stop: int) -> tuple[int, list[int]]:
-    """Read where rows start to stop of a ragged column begin, and where each of them ends."""
-    if start == 0:
-        return 0, read("ends", 0, stop).tolist()
-    begin, *ends = read("ends", start - 1, stop).tolist()
+    """Read where rows start to stop of a ragged column begin, and where each of them ends.
+
+    Raises:
+        DamagedFileError: The ends do not rise.
+    """
+    stored = read("ends", max(start - 1, 0), stop)
+    begin, *ends = stored.tolist() if start else (0, *stored.tolist())
+    if begin < 0 or any(end < before for before, end in itertools.pairwise([begin, *ends])):
+        raise DamagedFileError(f"expected rising ends of rows {start} to {stop}, found {stored}")
     return begin, ends
 
 
-def _identical(left: np.ndarray, right: np.ndarray) -> bool:
-    return left.tobytes() == right.tobytes() or bool(
-        np.array_equal(left, right, equal_nan=left.dtype.kind == "f")
-    )
+def _equal_numbers(cast: np.ndarray, original: np.ndarray) -> bool:
+    """Tell whether a cast kept every number, the sign of zeros included."""
+    if cast.dtype == original.dtype:
+        return True
+    with np.errstate(all="ignore"):
+        back = cast.astype(original.dtype)
+        if cast.dtype.kind != "f" and not np.all(np.isfinite(original)):
+            return False
+        # Back and forth alone would take -1 for 255 and back. The widest float tells those apart, and
+        # where it is no wider than a double, the signs do.
+        wide, original_wide = cast.astype(np.longdouble), original.astype(np.longdouble)
+        same = (back == original) & (wide == original_wide) & (np.signbit(wide) == np.signbit(original_wide))
+        return bool(np.all(same | (np.isnan(wide) & np.isnan(original_wide))))
 
 
 def promote(
     left: Mapping[str, np.dtype[Any]], right: Mapping[str, np.dtype[Any]]
 ) -> dict[str, np.dtype[Any]]:
     """Merge observed dtypes so that each array can hold both."""
-    common = {path: np.promote_types(left[path], right[path]) for path in left if path in right}
-    return {**left, **right, **common}
+    promoted = {**right, **left}
+    for path in left:
+        # Promoting would give up a byte order that both have.
+        if left[path] != right.get(path, left[path]):
+            promoted[path] = np.promote_types(left[path], right[path])
+            for dtype in (left[path], right[path]):
+                if dtype.kind in "iu" and promoted[path].kind == "f":
+                    _check_mantissa(promoted[path], dtype)
+    return promoted
+
+
+def _check_mantissa(floats: np.dtype[Any], integers: np.dtype[Any]) -> None:
+    bits = 8 * integers.itemsize - (integers.kind == "i")
+    if bits > np.finfo(floats).nmant + 1:
+        raise SpaceError(f"expected values of one dtype, found {integers}, which {floats} does not hold")

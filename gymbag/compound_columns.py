@@ -23,7 +23,7 @@ from gymbag.columns import (
     read_ends,
 )
 from gymbag.errors import DamagedFileError, SpaceError
-from gymbag.spaces import Description
+from gymbag.spaces import Description, check_description
 
 
 def column_of(description: Description) -> Column:
@@ -35,7 +35,13 @@ def column_of(description: Description) -> Column:
     >>> column_of(describe_space(space)).arrays()
     {'position': ArraySpec(dtype=dtype('float32'), shape=(2,), cumulative=False)}
     """
-    return _column_of(description["space"], description["library"])
+    check_description(description)
+    try:
+        return _column_of(description["space"], description["library"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise DamagedFileError(
+            f"expected a description of a space, found {description}: {error!r}"
+        ) from error
 
 
 class StructColumn(Column):
@@ -165,9 +171,15 @@ class SequenceColumn(Column):
 
     def _items_of(self, value: Any) -> list[Any]:
         try:
-            return list(self.items.iterate(value) if self.stacked else value)
+            if not self.stacked:
+                return list(value)
+            lengths: set[int] = set()
+            self.items.map(lambda leaf: lengths.add(len(leaf)), value)
+            if len(lengths) == 1:
+                return list(itertools.islice(self.items.iterate(value), *lengths))
         except TypeError as error:
             raise SpaceError(f"expected a sequence, found {value!r}") from error
+        raise SpaceError(f"expected a stack of equally long parts, found {value!r}")
 
     def freeze(self, value: Any) -> list[Any]:
         return [self.items.freeze(item) for item in self._items_of(value)]
@@ -305,6 +317,8 @@ class OneOfColumn(Column):
 
     def unpack(self, read: ReadArray, start: int, stop: int) -> tuple[Any, ...]:
         choices = read("choice", start, stop)
+        if len(choices) and not 0 <= choices.min() <= choices.max() < len(self.alternatives):
+            raise DamagedFileError(f"expected choices below {len(self.alternatives)}, found {choices}")
         values = [
             column.unpack(below(read, str(number)), start, stop)
             for number, column in enumerate(self.alternatives)
@@ -361,7 +375,9 @@ def _read_nothing(column: Column) -> ReadArray:
 def _child_names(keys: Sequence[Any]) -> list[str]:
     """Name the items of a Dict in a file: as they are, where an array or group may be called so."""
     names = [
-        quote(key, safe=" !#$&'()+,:;=@[]") if isinstance(key, str) and key else f"%{index}"
+        quote(key, safe=" !#$&'()+,:;=@[]", errors="surrogatepass")
+        if isinstance(key, str) and key
+        else f"%{index}"
         for index, key in enumerate(keys)
     ]
     return [name.replace(".", "%2E") if not name.strip(".") else name for name in names]

@@ -7,6 +7,7 @@ dict.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,8 @@ def flatten(
     infos: bool | Collection[str] = False,
 ) -> dict[str, Any]:
     """Make a D4RL-style dict of arrays of N rows; see `storage.base.Reader.get_dataset`."""
+    if isinstance(infos, str):
+        raise TypeError(f"expected infos=True, False or a list of keys, found the string {infos!r}")
     has_steps = recording.lengths > 0
     last_rows = np.cumsum(recording.lengths)[has_steps] - 1
 
@@ -69,9 +72,9 @@ def flatten(
         return rows.astype(dtype) if dtype is not None and is_float else rows
 
     next_observations = observation_column.map(follow, recording.observations, recording.final_observations)
-    timeouts = recording.truncated.copy()
-    # D4RL tells episodes apart by these two flags alone, so a cut must show in one of them.
-    timeouts[last_rows] |= ~recording.terminated[last_rows]
+    # D4RL tells episodes apart by these two flags alone, so every end, a cut too, shows in just one of them.
+    timeouts = np.zeros_like(recording.terminated)
+    timeouts[last_rows] = ~recording.terminated[last_rows]
     dataset = {
         "observations": observation_column.map(cast, recording.observations),
         "actions": action_column.map(cast, recording.actions),
@@ -87,20 +90,33 @@ def flatten(
 
 
 def _stack_infos(infos: Sequence[dict[str, Any]], chosen: Collection[str] | None) -> dict[str, np.ndarray]:
-    found: dict[str, dict[int, Any]] = {name: {} for name in chosen or ()}
+    found: dict[tuple[str, ...], dict[int, Any]] = {}
     for row, info in enumerate(infos):
-        for name, value in _named_values(info):
-            if chosen is None or name in chosen:
-                found.setdefault(name, {})[row] = value
-    return {f"infos/{name}": _stack_values(values, len(infos)) for name, values in found.items()}
+        for path, value in _values_with_paths(info, ()):
+            found.setdefault(path, {})[row] = value
+    uses = Counter(map("/".join, found))
+    named = {}
+    for path, values in found.items():
+        # A key that has a slash of its own gives way to nested keys that look the same.
+        unique = uses["/".join(path)] == 1
+        named["/".join(path if unique else (key.replace("/", "%2F") for key in path))] = values
+    if chosen is not None:
+        named = {
+            name: named.get(name, {})
+            for choice in chosen
+            for name in [name for name in named if name == choice or name.startswith(f"{choice}/")]
+            or [choice]
+        }
+    return {f"infos/{name}": _stack_values(values, len(infos)) for name, values in named.items()}
 
 
-def _named_values(info: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _values_with_paths(info: dict[Any, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     for key, value in info.items():
+        here = (*path, str(key))
         if isinstance(value, dict):
-            yield from _named_values(value, f"{prefix}{key}/")
+            yield from _values_with_paths(value, here)
         else:
-            yield f"{prefix}{key}", value
+            yield here, value
 
 
 def _stack_values(values: dict[int, Any], rows: int) -> np.ndarray:
@@ -108,7 +124,7 @@ def _stack_values(values: dict[int, Any], rows: int) -> np.ndarray:
     arrays = {
         row: np.asarray(value)
         for row, value in values.items()
-        if isinstance(value, bool | int | float | np.generic | np.ndarray)
+        if isinstance(value, int | float | complex | np.generic | np.ndarray)
     }
     kinds = {(array.dtype, array.shape) for array in arrays.values()}
     if len(arrays) == len(values) and len(kinds) == 1:

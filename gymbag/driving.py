@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gymbag import nested
 from gymbag.compound_columns import column_of
 from gymbag.episode import Step
 from gymbag.errors import PlaybackError
@@ -138,13 +139,15 @@ def run_episode(
     arguments = {name: getattr(agent, name, None) for name in ("seed", "options")}
     observation, info = env.reset(**{name: value for name, value in arguments.items() if value is not None})
     null = column_of(describe_space(env.action_space)).null()
-    yield Step(clock(), observation, null, np.nan, False, info or None)
+    # Copies, as the env may use the same buffers for every step.
+    yield Step(clock(), nested.copy(observation), null, np.nan, False, nested.copy(info) or None)
     done, count = False, 0
     while not done and not getattr(agent, "done", False) and (max_steps is None or count < max_steps):
         action = agent.act(observation)
+        given = nested.copy(action)
         observation, reward, terminated, truncated, info = env.step(action)
         done, count = bool(terminated or truncated), count + 1
-        yield Step(clock(), observation, action, float(reward), done, info or None)
+        yield Step(clock(), nested.copy(observation), given, float(reward), done, nested.copy(info) or None)
 
 
 def drive_env(

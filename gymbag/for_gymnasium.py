@@ -90,7 +90,11 @@ class RandomEnv(RandomMethods, gymnasium.Env[Any, Any]):
     """Makes random observations and rewards, to try things out with; see `RandomMethods`."""
 
     def __init__(self, observation_space: Any, action_space: Any = None, episode_steps: int = 10) -> None:
-        self._begin(observation_space, action_space or gymnasium.spaces.Discrete(2), episode_steps)
+        self._begin(
+            observation_space,
+            gymnasium.spaces.Discrete(2) if action_space is None else action_space,
+            episode_steps,
+        )
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gymbag import json_values
+from gymbag.errors import RecordingError
 
 #: Which infos to record: all of them, none, or those keys.
 InfoChoice = bool | Iterable[str]
@@ -47,8 +49,16 @@ class InfoEncoder:
             "recorded, so it is left out; dicts, lists, tuples, strings, bytes, numbers, bools, None, "
             "NumPy scalars and arrays can be",
             UnstorableInfoWarning,
-            stacklevel=2,
+            stacklevel=_stacklevel_of_caller(),
         )
+
+
+def _stacklevel_of_caller() -> int:
+    """Count the frames up to the first that is not ours, so that a warning points at the user's line."""
+    frame, level = sys._getframe(1), 0
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("gymbag."):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 class InfoFilter:
@@ -68,6 +78,10 @@ class InfoFilter:
 
     def __call__(self, info: Any) -> Mapping[str, Any]:
         """Pick from an info; None, which old envs return, is an empty one."""
+        if info is None:
+            return {}
+        if not isinstance(info, Mapping):
+            raise RecordingError(f"expected info to be a dict, found {info!r}")
         if self._keys is None:
-            return info or {}
-        return {key: info[key] for key in self._keys if key in info} if info else {}
+            return info
+        return {key: info[key] for key in self._keys if key in info}

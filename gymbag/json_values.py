@@ -23,6 +23,7 @@ from __future__ import annotations
 import binascii
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -38,10 +39,24 @@ _to_text = json.JSONEncoder(allow_nan=False, check_circular=False, separators=("
 _PLAIN_TYPES = frozenset((str, int, float, bool, type(None)))
 # Python refuses to read integers of more than 4,300 digits, so they must not be written either.
 _LARGEST_INTEGER_BITS = 14_000
+# Deeper nesting is most likely a mistake, and costs the stack that the env needs, too.
+_DEEPEST = 100
+# A plain dtype as NumPy writes it: byte order, kind, bytes, and the unit of times.
+_PLAIN_DTYPE = re.compile(r"[<>|][biufcmMSUV]\d+(\[\w+\])?")
 
 
 class UnstorableError(TypeError):
-    """A value has no JSON form. Arguments: the path of keys to it, and the value."""
+    """A value has no JSON form.
+
+    Attributes:
+        path: The keys that lead to it.
+        value: The value.
+    """
+
+    def __init__(self, path: tuple[Any, ...], value: Any) -> None:
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        super().__init__(f"no JSON form for a value of class {kind}, at {path!r}")
+        self.path, self.value = path, value
 
 
 def encode(value: Any, on_unstorable: OnUnstorable | None = None) -> str:
@@ -79,8 +94,8 @@ def decode(text: str | bytes) -> Any:
     (1, np.float32(1.0))
     """
     try:
-        return json.loads(text, object_hook=_untag)
-    except (ValueError, TypeError, KeyError, RecursionError, SyntaxError) as error:
+        return json.loads(text, object_hook=_untag, parse_constant=_refuse_constant)
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
         shown = text[:80]
         raise DamagedFileError(f"expected a JSON value, found {shown!r}: {error}") from error
 
@@ -93,6 +108,8 @@ class _Plain:
         self._containers: set[int] = set()  # those being converted, to notice one inside itself
 
     def convert(self, value: Any, path: tuple[Any, ...]) -> Any:
+        if len(path) > _DEEPEST:
+            raise UnstorableError(path, value)
         converter = _CONVERTERS.get(type(value))
         if converter is None:
             converter = next((convert for kind, convert in _BY_BASE if isinstance(value, kind)), None)
@@ -121,18 +138,29 @@ class _Plain:
         return {"$bytes": _to_base64(bytes(value))}
 
     def from_scalar(self, value: np.generic, path: tuple[Any, ...]) -> Any:
-        if value.dtype.hasobject:
-            raise UnstorableError(path, value)
-        return {"$scalar": [_describe_dtype(value.dtype), _to_base64(value.tobytes())]}
+        if value.dtype.itemsize == 0 and value.dtype.kind in "SU":
+            return {"$scalar": [value.dtype.str, ""]}  # an empty string
+        return {"$scalar": [self.dtype(value, path), _to_base64(value.tobytes())]}
 
     def from_array(self, value: np.ndarray, path: tuple[Any, ...]) -> Any:
-        if isinstance(value, np.ma.MaskedArray) or (value.dtype.hasobject and value.dtype.fields):
+        if isinstance(value, np.ma.MaskedArray):
             raise UnstorableError(path, value)
-        if value.dtype.hasobject:
-            items = self.from_items(list(value.ravel()), path)
-            return {"$objects": [list(value.shape), items]}
-        data = _to_base64(value.tobytes())
-        return {"$array": [_describe_dtype(value.dtype), list(value.shape), data]}
+        if value.dtype.kind == "O":
+            with _Once(self._containers, value, path):
+                return {"$objects": [list(value.shape), self.from_items(list(value.flat), path)]}
+        dtype = self.dtype(value, path)
+        return {"$array": [dtype, list(value.shape), _to_base64(value.tobytes())]}
+
+    def dtype(self, value: Any, path: tuple[Any, ...]) -> Any:
+        """Describe the dtype of an array or scalar, if the description says all of it."""
+        dtype = value.dtype
+        try:
+            description = dtype.str if dtype.fields is None else json.loads(_to_text(dtype.descr))
+            if dtype.itemsize and _build_dtype(description) == dtype:
+                return description
+        except (ValueError, TypeError):
+            pass
+        raise UnstorableError(path, value)
 
     def from_items(self, value: Any, path: tuple[Any, ...]) -> list[Any]:
         with _Once(self._containers, value, path):
@@ -145,13 +173,13 @@ class _Plain:
         pairs = []
         with _Once(self._containers, value, path):
             for key, item in value.items():
+                here = (*path, key)
                 try:
-                    here = (*path, key)
                     pairs.append((self.convert(key, here), self.convert(item, here)))
                 except UnstorableError as error:
                     if self._on_unstorable is None:
                         raise
-                    self._on_unstorable(*error.args)
+                    self._on_unstorable(here, error.value)
         if all(type(key) is str and not key.startswith("$") for key, _ in pairs):
             return dict(pairs)
         return {"$dict": [list(pair) for pair in pairs]}
@@ -202,28 +230,27 @@ def _to_base64(data: bytes) -> str:
     return binascii.b2a_base64(data, newline=False).decode("ascii")
 
 
-def _describe_dtype(dtype: np.dtype[Any]) -> Any:
-    return dtype.str if dtype.fields is None else np.lib.format.dtype_to_descr(dtype)
-
-
 def _build_dtype(description: Any) -> np.dtype[Any]:
-    dtype = np.lib.format.descr_to_dtype(_fields_as_tuples(description))
-    if dtype.hasobject:
-        raise ValueError(f"a dtype of plain values was expected, not {description!r}")
-    return dtype
+    return np.lib.format.descr_to_dtype(_as_numpy_describes(description))
 
 
-def _fields_as_tuples(description: Any) -> Any:
-    # NumPy describes a field as a tuple (name, dtype, shape); JSON made a list of it.
-    if not isinstance(description, list):
+def _as_numpy_describes(description: Any) -> Any:
+    if isinstance(description, list) and description:
+        # A field is a tuple (name, dtype, shape) in NumPy's form; JSON made a list of it.
+        return [(name, _as_numpy_describes(dtype), *map(tuple, shape)) for name, dtype, *shape in description]
+    if isinstance(description, str) and _PLAIN_DTYPE.fullmatch(description):
         return description
-    return [(name, _fields_as_tuples(dtype), *map(tuple, shape)) for name, dtype, *shape in description]
+    raise ValueError(f"expected a dtype of plain values, found {description!r}")
 
 
 def _build_array(dtype: Any, shape: list[int], data: str) -> np.ndarray:
-    array = np.frombuffer(binascii.a2b_base64(data), dtype=_build_dtype(dtype))
-    # A copy, because an array over bytes is read-only.
-    return array.reshape(shape).copy()
+    # A byte array, because an array over bytes is read-only.
+    return np.frombuffer(bytearray(binascii.a2b_base64(data)), dtype=_build_dtype(dtype)).reshape(shape)
+
+
+def _build_scalar(dtype: Any, data: str) -> Any:
+    built = _build_dtype(dtype)
+    return _build_array(dtype, [], data)[()] if built.itemsize else built.type()
 
 
 def _build_objects(shape: list[int], items: list[Any]) -> np.ndarray:
@@ -239,10 +266,14 @@ _BUILDERS: dict[str, Callable[[Any], Any]] = {
     "$float": float,
     "$complex": lambda parts: complex(*parts),
     "$bytes": binascii.a2b_base64,
-    "$scalar": lambda parts: _build_array(parts[0], [], parts[1])[()],
+    "$scalar": lambda parts: _build_scalar(*parts),
     "$array": lambda parts: _build_array(*parts),
     "$objects": lambda parts: _build_objects(*parts),
 }
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no standard JSON")
 
 
 def _untag(found: dict[str, Any]) -> Any:

@@ -80,27 +80,39 @@ def difference(
 
 
 def _leaves_equal(left: Any, right: Any, tolerance: float) -> bool:
-    numeric = (bool, int, float, complex, np.generic, np.ndarray)
+    if isinstance(left, int) and isinstance(right, int):
+        return left == right and isinstance(left, bool) == isinstance(right, bool)
+    numeric = (int, float, complex, np.generic, np.ndarray)
     if not isinstance(left, numeric) or not isinstance(right, numeric):
         return type(left) is type(right) and bool(left == right)
     if isinstance(left, np.ndarray) != isinstance(right, np.ndarray):
         return False
     # A Python number stands for the NumPy scalar of the same value: infos keep the two apart when
     # they are stored, while observations of a discrete space do not.
+    both_typed = hasattr(left, "dtype") and hasattr(right, "dtype")
     left, right = np.asarray(left), np.asarray(right)
     if left.shape != right.shape:
         return False
-    if left.dtype != right.dtype and (left.ndim or left.dtype.kind != right.dtype.kind):
+    if left.dtype != right.dtype and (both_typed or left.dtype.kind != right.dtype.kind):
         return False
-    if left.dtype.kind not in "fc":
-        return bool(np.array_equal(left, right))
-    both_nan = np.isnan(left) & np.isnan(right)
-    if tolerance:
-        with np.errstate(invalid="ignore"):
-            close = (left == right) | (np.abs(left - right) <= tolerance)
-    else:
-        close = (left == right) & (np.signbit(left.real) == np.signbit(right.real))
-    return bool(np.all(close | both_nan))
+    if left.dtype.kind == "c":
+        parts = ((left.real, right.real), (left.imag, right.imag))
+        return all(_floats_equal(one, other, tolerance) for one, other in parts)
+    if left.dtype.kind == "f":
+        return _floats_equal(left, right, tolerance)
+    if left.dtype.kind == "O":
+        return difference(left.ravel().tolist(), right.ravel().tolist(), tolerance) is None
+    # By their bytes, because NaT does not equal itself.
+    return left.tobytes() == right.tobytes() or bool(np.array_equal(left, right))
+
+
+def _floats_equal(left: np.ndarray, right: np.ndarray, tolerance: float) -> bool:
+    with np.errstate(invalid="ignore"):
+        if tolerance:
+            same = (left == right) | (np.abs(left - right) <= tolerance)
+        else:
+            same = (left == right) & (np.signbit(left) == np.signbit(right))
+    return bool(np.all(same | (np.isnan(left) & np.isnan(right))))
 
 
 def leaves(value: Any) -> Iterator[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -46,13 +46,17 @@ class Playback:
         """Whether the last episode has been replayed to its last step."""
         return self._upcoming is None and self.episode_over
 
-    def reset(self, number: int | None = None) -> Step:
-        """Go to the next episode, or to one by its number, and return its first step.
+    def reset(self, options: Mapping[str, Any] | None = None) -> Step:
+        """Go to the next episode, or to that of `options["episode"]`, and return its first step.
+
+        Options that equal those recorded for the next episode choose none: they were meant for its env.
 
         Raises:
             PlaybackError: There is no such episode.
         """
-        if number is not None:
+        number = (options or {}).get("episode")
+        recorded = getattr(self._upcoming, "options", None)
+        if number is not None and nested.difference(options, recorded) is not None:
             self._go_to(number)
         elif not self.episode_over:
             self._leave_episode()
@@ -64,11 +68,12 @@ class Playback:
         self._episode, self._upcoming = self._upcoming, None
         self.index += 1
         self._steps = iter(self._episode)
-        first = next(self._steps, None)
-        if first is None:
+        found = next(self._steps, None)
+        if found is None:
             raise PlaybackError(f"episode {self.index} has no steps, not even a reset")
+        first = _copy_step(found)
         self._take_step()
-        return Step(*first)
+        return first
 
     def _go_to(self, number: int) -> None:
         if not isinstance(self._source, Reader):
@@ -82,7 +87,8 @@ class Playback:
 
     def _take_step(self) -> None:
         step = next(self._steps, None)
-        self._next_step = None if step is None else Step(*step)
+        # A copy, because the source may use the same buffers for the step after.
+        self._next_step = None if step is None else _copy_step(step)
         if step is None:
             self._leave_episode()
 
@@ -118,12 +124,17 @@ class Playback:
     def _why_over(self) -> str:
         if self._episode is None:
             return "expected reset() before step()"
-        if isinstance(self._episode, Episode) and not self._episode.finished:
+        if isinstance(self._episode, Episode) and not (self._episode.finished or self._truncate_unfinished):
             return (
                 f"episode {self.index} was recorded unfinished and has no more steps; call reset() when "
                 "env.episode_over, or replay with PlaybackEnv(..., truncate_unfinished=True)"
             )
         return f"episode {self.index} is over; call reset()"
+
+
+def _copy_step(step: Any) -> Step:
+    moment, observation, action, reward, done, info = step
+    return Step(moment, nested.copy(observation), action, reward, done, nested.copy(info))
 
 
 class PlaybackMethods:
@@ -142,8 +153,8 @@ class PlaybackMethods:
     ) -> None:
         if isinstance(source, Reader):
             source = source.in_library(library)
-            observation_space = observation_space or source.observation_space
-            action_space = action_space or source.action_space
+            observation_space = source.observation_space if observation_space is None else observation_space
+            action_space = source.action_space if action_space is None else action_space
         if observation_space is None or action_space is None:
             raise SpaceError("expected a reader, or observation_space= and action_space= beside the episodes")
         if render_mode not in (None, "rgb_array"):
@@ -175,7 +186,7 @@ class PlaybackMethods:
         return self._playback.played_out
 
     def _replay_reset(self, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
-        first = self._playback.reset((options or {}).get("episode"))
+        first = self._playback.reset(options)
         return self._show(first.observation), first.info or {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -188,9 +199,8 @@ class PlaybackMethods:
         return self._show(step.observation), step.reward, terminated, truncated, step.info or {}
 
     def _show(self, observation: Any) -> Any:
-        # A copy, as the rows of one block share its memory.
-        observation = nested.copy(observation)
-        self._frame = observation
+        if self.render_mode is not None:
+            self._frame = nested.copy(observation)
         return observation
 
     def render(self) -> np.ndarray | None:

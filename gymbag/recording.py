@@ -57,6 +57,8 @@ class RecordingWrapper:
 
     def __new__(cls, env: Any, *args: Any, **options: Any) -> Any:
         """Choose the wrapper of the env's own library."""
+        if not hasattr(env, "step") or isinstance(env, type):
+            raise SpaceError(f"expected an env of gymnasium or gym, found {env!r}")
         if cls is RecordingWrapper:
             # By its name, as only the library's own module may import the library.
             cls = importlib.import_module(f"gymbag.for_{library_of(env)}").RecordingWrapper
@@ -122,9 +124,9 @@ class RecordingWrapper:
                 else "expected reset() before step(): no episode is under way"
             )
         given = action if isinstance(action, int) else nested.copy(action)  # the env may change it
-        observation, reward, terminated, truncated, info = result = self.env.step(action)
-        # A step that cannot be recorded cuts the episode, as no other may take its place.
+        # A step that fails, or cannot be recorded, cuts the episode, as no other may take its place.
         self._in_episode = False
+        observation, reward, terminated, truncated, info = result = self.env.step(action)
         self._writer.write_step(
             self._clock(),
             observation,

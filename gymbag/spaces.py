@@ -72,19 +72,31 @@ def build_space(description: Description, library: Library | None = None) -> Any
         SpaceError: The library has no such space, or a custom space is not registered.
         DamagedFileError: The description is not one, or of a newer version.
     """
-    if description.get("version", 0) > VERSION:
-        raise DamagedFileError(
-            f"expected the description of a space of version {VERSION}, found {description!r}; "
-            "a newer gymbag may read it"
-        )
+    check_description(description)
     library = library or description["library"]
     spaces = importlib.import_module(f"{library}.spaces")
     try:
         return _build(description["space"], spaces)
-    except (KeyError, TypeError, ValueError, AssertionError) as error:
+    except (LookupError, TypeError, ValueError, AssertionError, AttributeError) as error:
+        problem = f"cannot build a space of {library} from {description!r}: {error!r}"
+        if library != description["library"]:
+            raise SpaceError(f"{problem}; build it with the library it was recorded with") from error
+        raise DamagedFileError(problem) from error
+
+
+def check_description(description: Any) -> None:
+    """Refuse what is no description of a space, whatever file it comes from.
+
+    Raises:
+        DamagedFileError: It is none, or of a newer version.
+    """
+    if not isinstance(description, dict) or description.get("library") not in LIBRARIES:
+        raise DamagedFileError(f"expected the description of a space, found {description!r}")
+    if not isinstance(description.get("version"), int) or description["version"] > VERSION:
         raise DamagedFileError(
-            f"cannot build a space of {library} from {description['space']!r}: {error!r}"
-        ) from error
+            f"expected the description of a space of version {VERSION}, found {description!r}; "
+            "a newer gymbag may read it"
+        )
 
 
 @dataclass(frozen=True)

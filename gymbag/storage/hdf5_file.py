@@ -48,14 +48,21 @@ def open_file(path: Path, mode: str) -> h5py.File:
         return h5py.File(path, mode, libver=("v110", "v110"))
     except OSError as error:
         reason = str(error)
-        if "lock" in reason or "already open" in reason or isinstance(error, BlockingIOError):
-            raise FileInUseError(f"{path} is open in another process: {reason}") from error
+        if "unable to lock file" in reason or isinstance(error, BlockingIOError):
+            raise FileInUseError(
+                f"{path} is open in another process, which records to it or reads it; close it there first"
+            ) from error
+        if not os.access(path, os.W_OK if mode == "r+" else os.R_OK) or mode == "x":
+            raise StorageError(f"cannot open {path}: {reason}") from error
+        if "file is already open" in reason:
+            raise DamagedFileError(
+                f"{path} was not closed, because the process that recorded to it was killed; HDF5's own tool "
+                f"may open it again: h5clear --status --increment {path}"
+            ) from error
         if "signature not found" in reason:
             raise DamagedFileError(
                 f"expected an HDF5 file, found {_first_bytes(path)}: {path}; nothing was changed"
             ) from error
-        if mode == "x" or not os.access(path, os.W_OK if mode == "r+" else os.R_OK):
-            raise StorageError(f"cannot open {path}: {reason}") from error
         raise DamagedFileError(f"{path} cannot be opened, and was not changed: {reason}") from error
 
 
@@ -138,7 +145,7 @@ def open_for_writing(path: Path) -> h5py.File:
     """
     if path.exists():
         check_unused(path)
-        release_readers(path)
+        _release_readers(_identify(path))
         return open_file(path, "r+")
     return open_file(path, "x")
 
@@ -161,17 +168,16 @@ def check_unused(path: Path) -> None:
         )
 
 
-def release_readers(path: Path) -> None:
-    """Have all readers of this process let go of a file."""
-    identity = _identify(path)
+def _release_readers(identity: _FileId) -> None:
     for reader in [reader for reader, held in list(_readers.items()) if held == identity]:
         reader.close()
 
 
 def end_writing(flusher: _Flusher) -> None:
-    """Note that a writer has closed its file."""
+    """Note that a writer has closed its file, so that readers see what it wrote last."""
     for identity in [identity for identity, writer in list(_writers.items()) if writer is flusher]:
         del _writers[identity]
+        _release_readers(identity)
 
 
 def _identify(path: Path) -> _FileId:

@@ -122,9 +122,13 @@ def check_room(file: h5py.File, name: str) -> None:
     parts = name.split("/")
     for depth in range(1, len(parts) + 1):
         path = "/".join(parts[:depth])
-        if path in file and (depth == len(parts) or file.get(path, getclass=True) is not h5py.Group):
+        link = file.get(path, getlink=True)
+        if link is None:
+            return
+        is_group = isinstance(link, h5py.HardLink) and file.get(path, getclass=True) is h5py.Group
+        if depth == len(parts) or not is_group:
             raise StorageError(f"{file.filename}: {path!r} is taken by something else; use another name")
-        if path in file and is_data_set(file[path]):
+        if is_data_set(file[path]):
             raise StorageError(
                 f"{file.filename}: {name!r} would lie inside the data set {path!r}; use another name"
             )

@@ -31,7 +31,7 @@ def list_datasets(filename: str | os.PathLike[str]) -> dict[str, str]:
         StorageError: The file is not there, or cannot be read.
     """
     with open_file(Path(filename), "r") as file:
-        descriptions = {name: read_identity(file[name])[-1] for name in find_data_sets(file)}
+        descriptions = {name: str(file[name].attrs.get("description", "")) for name in find_data_sets(file)}
         tables = {name: Table(file[name]).description for name in list_tables(file)}
     return {**descriptions, **tables}
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,32 +76,55 @@ class HDF5Store(ArrayStore):
     def __init__(self, file: h5py.File, name: str) -> None:
         self._file = file
         self._process = os.getpid()
+        self._lock = threading.Lock()
         self._group = file[name]
+        #: Hands over what is on its way to the store; set by who writes to it.
+        self.flush_stream: Callable[[], None] | None = None
         self._arrays: dict[str, _GrowingArray] = {}
         self._dtypes: dict[str, np.dtype[Any]] = {}
         self._group.visititems(self._take)
 
     def _take(self, path: str, node: h5py.HLObject) -> None:
-        if isinstance(node, h5py.Dataset) and node.chunks:
+        if isinstance(node, h5py.Dataset):
+            if node.maxshape[:1] != (None,):
+                raise DamagedFileError(
+                    f"{self._file.filename}: {node.name} cannot grow; record to a new file"
+                )
             self._arrays[path] = _GrowingArray(node)
             self._dtypes[path] = node.dtype
 
     def create(self, specs: Mapping[str, ArraySpec]) -> None:
         """Make these arrays, without rows."""
         for path, spec in specs.items():
-            dataset = self._group.create_dataset(
-                path,
-                shape=(0, *spec.shape),
-                # HDF5 wants every fixed axis to be at least as long as a chunk, which is at least
-                # 1.
-                maxshape=(None, *(size or None for size in spec.shape)),
-                chunks=(rows_per_chunk(spec), *(size or 1 for size in spec.shape)),
-                dtype=spec.dtype,
-                compression="gzip",
-                compression_opts=1,
-                shuffle=spec.dtype.itemsize > 1,
-            )
-            self._take(path, dataset)
+            self._take(path, self._create(path, spec))
+
+    def _create(self, path: str, spec: ArraySpec) -> h5py.Dataset:
+        return self._group.create_dataset(
+            path,
+            shape=(0, *spec.shape),
+            # HDF5 wants every fixed axis to be at least as long as a chunk, which is at least
+            # 1.
+            maxshape=(None, *(size or None for size in spec.shape)),
+            chunks=(rows_per_chunk(spec), *(size or 1 for size in spec.shape)),
+            dtype=spec.dtype,
+            compression="gzip",
+            compression_opts=1,
+            shuffle=spec.dtype.itemsize > 1,
+        )
+
+    def widen(self, specs: Mapping[str, ArraySpec]) -> None:
+        """Rewrite arrays with these dtypes, which hold all of their values exactly."""
+        with self._lock:
+            for path, spec in specs.items():
+                self._arrays[path].flush()
+                old, new = self._group[path], self._create(f"{path}.wider", spec)
+                new.resize(len(old), axis=0)
+                block = old.chunks[0]
+                for start in range(0, len(old), block):
+                    new[start : start + block] = old[start : start + block]
+                del self._group[path]
+                self._group.move(f"{path}.wider", path)
+                self._take(path, self._group[path])
 
     def dtypes(self) -> Mapping[str, np.dtype[Any]]:
         """Tell which arrays there are, and their dtypes."""
@@ -117,13 +141,15 @@ class HDF5Store(ArrayStore):
                 f"{self._file.filename} is recorded to by process {self._process}, from which this one was "
                 "forked; wrap the env in the process that steps it"
             )
-        self._arrays[path].append(rows)
+        with self._lock:
+            self._arrays[path].append(rows)
 
     def read(self, path: str, start: int, stop: int) -> np.ndarray:
         """Return rows start to stop of an array."""
-        self._arrays[path].flush()
-        rows: np.ndarray = self._group[path][start:stop]
-        return rows
+        with self._lock:
+            self._arrays[path].flush()
+            rows: np.ndarray = self._group[path][start:stop]
+            return rows
 
     def length(self, path: str) -> int:
         """Count the rows of an array."""
@@ -133,19 +159,23 @@ class HDF5Store(ArrayStore):
         """Write everything to the file; in a forked process do nothing."""
         if os.getpid() != self._process:
             return
-        for array in self._arrays.values():
-            array.flush()
-        self._file.flush()
+        if self.flush_stream is not None:
+            self.flush_stream()
+        with self._lock:
+            for array in self._arrays.values():
+                array.flush()
+            self._file.flush()
 
     def close(self) -> None:
         """Write everything, and close the file."""
-        try:
-            if self._file:
-                for array in self._arrays.values():
-                    array.flush()
-        finally:
-            self._file.close()
-            end_writing(self)
+        with self._lock:
+            try:
+                if self._file:
+                    for array in self._arrays.values():
+                        array.flush()
+            finally:
+                self._file.close()
+                end_writing(self)
 
 
 class HDF5Source(FileOnDemand, ArraySource):
@@ -185,10 +215,20 @@ class HDF5Source(FileOnDemand, ArraySource):
             return {path: dataset.dtype for path, dataset in self._datasets.items()}
 
     def length(self, path: str) -> int:
-        """Count the rows of an array; an array that was not made has none."""
+        """Count the rows of an array.
+
+        Raises:
+            DamagedFileError: There is no such array.
+        """
         with self._guard():
             self._open()
-            return self._lengths.get(path, 0)
+            return self._length(path)
+
+    def _length(self, path: str) -> int:
+        try:
+            return self._lengths[path]
+        except KeyError:
+            raise DamagedFileError(f"{self._path}: {self._name} has no array {path}") from None
 
     def read(self, path: str, start: int, stop: int) -> np.ndarray:
         """Return rows start to stop of an array, as a new array.
@@ -198,7 +238,7 @@ class HDF5Source(FileOnDemand, ArraySource):
         """
         with self._guard():
             self._open()
-            length = self._lengths.get(path, 0)
+            length = self._length(path)
             if not 0 <= start <= stop <= length:
                 raise DamagedFileError(
                     f"{self._path}: expected rows {start} to {stop} of {self._name}/{path}, "
@@ -213,7 +253,9 @@ class HDF5Source(FileOnDemand, ArraySource):
                 offset = number * chunk_rows
                 chunk = self._chunk(path, number, offset, min(offset + chunk_rows, length))
                 parts.append(chunk[max(start - offset, 0) : stop - offset])
-            return parts[0].copy() if len(parts) == 1 else np.concatenate(parts)
+            if len(parts) == 1:
+                return parts[0].copy()
+            return np.concatenate(parts, dtype=parts[0].dtype)  # keeps the byte order
 
     def _chunk(self, path: str, number: int, start: int, stop: int) -> np.ndarray:
         """Return a chunk, and keep the latest two: small reads follow one another, also across a border."""

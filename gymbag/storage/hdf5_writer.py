@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import h5py
+
 from gymbag.errors import DamagedFileError, StorageError
 from gymbag.json_values import encode
 from gymbag.storage.base import Header
@@ -18,7 +20,7 @@ from gymbag.storage.hdf5_layout import (
     read_identity,
 )
 from gymbag.storage.hdf5_store import HDF5Source, HDF5Store
-from gymbag.storage.stream import ArrayStore, StoreWriter, check_lengths
+from gymbag.storage.stream import ArrayStore, StoreWriter, check_arrays
 
 
 class HDF5Writer(StoreWriter):
@@ -43,6 +45,11 @@ class HDF5Writer(StoreWriter):
     def __init__(self, filename: str | os.PathLike[str]) -> None:
         self.path = Path(filename)
 
+    def begin(self, header: Header) -> None:
+        """See `Writer.begin`; the errors are those of `open_store`."""
+        super().begin(header)
+        self._store.flush_stream = self.stream.flush
+
     def open_store(self, header: Header) -> ArrayStore:
         """Open the file, after making sure that it can take the data.
 
@@ -66,9 +73,9 @@ class HDF5Writer(StoreWriter):
                 create_data_set(file, header)
             elif header.description:
                 file[header.name].attrs["description"] = header.description
-            store = HDF5Store(file, header.name)
-            begin_writing(self.path, store)
-            return store
+            self._store = HDF5Store(file, header.name)
+            begin_writing(self.path, self._store)
+            return self._store
         except BaseException:
             file.close()
             raise
@@ -77,7 +84,9 @@ class HDF5Writer(StoreWriter):
         """Tell whether the file has the data set; refuse what cannot be continued, and change nothing."""
         check_unused(self.path)
         with open_file(self.path, "r") as file:
-            if header.name not in file or not is_data_set(file[header.name]):
+            if not isinstance(file.get(header.name, getlink=True), h5py.HardLink) or not is_data_set(
+                file[header.name]
+            ):
                 check_room(file, header.name)
                 return False
             _, *spaces, _ = read_identity(file[header.name])
@@ -91,7 +100,7 @@ class HDF5Writer(StoreWriter):
                 )
         source = HDF5Source(self.path, header.name)
         try:
-            check_lengths(source, header)
+            check_arrays(source, header)
         except DamagedFileError as error:
             raise DamagedFileError(f"{self.path}: {header.name!r} is damaged: {error}") from error
         finally:

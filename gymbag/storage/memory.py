@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,9 @@ from gymbag.columns import ArraySpec
 from gymbag.errors import RecordingError, StorageError
 from gymbag.storage.base import Header
 from gymbag.storage.stream import ArrayStore, StoreWriter, StreamReader
+
+# One for all stores, so that a store can be sent to another process.
+_reading = threading.Lock()
 
 
 class _MemoryStore(ArrayStore):
@@ -26,14 +30,23 @@ class _MemoryStore(ArrayStore):
     def dtypes(self) -> Mapping[str, np.dtype[Any]]:
         return {path: blocks[0].dtype for path, blocks in self._blocks.items()}
 
+    def widen(self, specs: Mapping[str, ArraySpec]) -> None:
+        with _reading:
+            for path, spec in specs.items():
+                self._blocks[path] = [block.astype(spec.dtype) for block in self._blocks[path]]
+
     def append(self, path: str, rows: np.ndarray) -> None:
         self._blocks[path].append(rows)
 
     def read(self, path: str, start: int, stop: int) -> np.ndarray:
-        blocks = self._blocks[path]
-        if len(blocks) > 1:
-            blocks[:] = [np.concatenate(blocks)]
-        return blocks[0][start:stop].copy()
+        with _reading:
+            blocks = self._blocks[path]
+            count = len(blocks)  # more may be appended meanwhile
+            if count > 1:
+                blocks[:count] = [
+                    np.concatenate(blocks[:count], dtype=blocks[0].dtype)
+                ]  # keeps the byte order
+            return blocks[0][start:stop].copy()
 
     def length(self, path: str) -> int:
         return sum(map(len, self._blocks.get(path, ())))

@@ -13,17 +13,17 @@ an `ArrayStore` to write to are all that a backend with flat arrays has to offer
 
 from __future__ import annotations
 
+import functools
 import os
+import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from gymbag import nested
-from gymbag.columns import ArraySpec, Column, ScalarColumn, ValueColumn, promote
+from gymbag.columns import ArraySpec, Column, LossyCastError, ScalarColumn, ValueColumn, promote
 from gymbag.compound_columns import below, column_of, join, under
 from gymbag.dataset import FlatRecording
 from gymbag.episode import Ending, Episode, Field
@@ -31,6 +31,7 @@ from gymbag.errors import DamagedFileError, RecordingError, SpaceError
 from gymbag.infos import InfoEncoder
 from gymbag.spaces import Description
 from gymbag.storage.base import Header, Reader, Writer
+from gymbag.uninterrupted import uninterrupted
 
 # Rows are handed to the store when they are this many, or fill about this many bytes.
 _BLOCK_ROWS = 1024
@@ -65,11 +66,12 @@ class ArrayStore(ArraySource):
         """Make these arrays, without rows."""
 
     @abstractmethod
+    def widen(self, specs: Mapping[str, ArraySpec]) -> None:
+        """Rewrite arrays with these dtypes, which hold all of their values exactly."""
+
+    @abstractmethod
     def append(self, path: str, rows: np.ndarray) -> None:
         """Add rows to an array; the store may keep the array it is given."""
-
-
-_SESSIONS: Mapping[str, Column] = {"sessions": ValueColumn()}
 
 
 def step_columns(observations: Column, actions: Column) -> dict[str, Column]:
@@ -105,8 +107,8 @@ def _array_specs(columns: Mapping[str, Column]) -> dict[str, ArraySpec]:
     }
 
 
-def check_lengths(source: ArraySource, header: Header) -> None:
-    """Make sure that the arrays of each table are equally long, and that the episodes cover the steps.
+def check_arrays(source: ArraySource, header: Header) -> None:
+    """Make sure that the arrays of each table are equally long, of the right shape, and cover each other.
 
     Raises:
         DamagedFileError: They are not, or do not.
@@ -118,7 +120,10 @@ def check_lengths(source: ArraySource, header: Header) -> None:
     )
     for name, columns in tables:
         rows = source.length(name)
-        for path in _array_specs(columns):
+        for path, spec in _array_specs(columns).items():
+            shape = source.read(path, 0, 0).shape[1:]
+            if shape != spec.shape:
+                raise DamagedFileError(f"{path} has rows of shape {shape}, not {spec.shape}")
             parts = path.split("/")
             # Below these there is a row for each item, or for each byte.
             if "items" not in parts and "data" not in parts and source.length(path) != rows:
@@ -135,7 +140,8 @@ def check_lengths(source: ArraySource, header: Header) -> None:
 class _TableWriter:
     """Collects frozen rows in one flat list, and hands them to the store a block at a time.
 
-    A flat list that is split by slicing is the fastest way to collect rows that there is in Python.
+    A flat list that is split by slicing is the fastest way to collect rows that there is in Python, and
+    `add`, its `extend`, is one instruction: a row is there or it is not, whatever interrupts.
     """
 
     def __init__(self, store: ArrayStore, columns: Mapping[str, Column]) -> None:
@@ -144,67 +150,106 @@ class _TableWriter:
         if not specs.keys() <= store.dtypes().keys():
             store.create(specs)
         self._ends = {path: self._last_end(path) for path, spec in specs.items() if spec.cumulative}
-        self._pending: list[Any] = []
-        self.add_row = self._pending.extend
+        self.width = len(columns)
+        self.pending: list[Any] = []
+        self.add = self.pending.extend
 
     def _last_end(self, path: str) -> int:
         length = self._store.length(path)
         return int(self._store.read(path, length - 1, length)[0]) if length else 0
 
-    def flush(self) -> None:
-        """Hand over all rows."""
-        if not self._pending:
+    def take(self) -> list[Any]:
+        """Remove the rows that are complete, and return them as one flat list."""
+        taken = self.pending[: len(self.pending) // self.width * self.width]
+        del self.pending[: len(taken)]
+        return taken
+
+    def write(self, rows: list[Any]) -> None:
+        """Hand rows to the store."""
+        if not rows:
             return
-        width = len(self._columns)
         for position, (name, column) in enumerate(self._columns.items()):
-            for path, rows in column.pack(self._pending[position::width]).items():
+            for path, array in column.pack(rows[position :: self.width]).items():
                 full_path = join(name, path)
-                if full_path in self._ends and len(rows):
-                    rows = rows + self._ends[full_path]
-                    self._ends[full_path] = int(rows[-1])
-                self._store.append(full_path, rows)
-        self._pending.clear()
+                if full_path in self._ends and len(array):
+                    array = array + self._ends[full_path]
+                    self._ends[full_path] = int(array[-1])
+                self._store.append(full_path, array)
 
 
 class StreamWriter:
     """Writes episodes to a store; the `Writer` of a backend with flat arrays passes everything on to it.
 
-    Where a space and the values disagree about a dtype, the first values decide: an env that
-    declares float32 and returns float64 is recorded in float64. The arrays are therefore made at
-    the first step.
+    Where a space and the values disagree about a dtype, the first values decide: an env that declares
+    float32 and returns float64 is recorded in float64. When later values need a wider dtype, the arrays are
+    rewritten in it, so that every value is kept exactly.
+
+    One thread records; any thread may call `flush`.
+
+    Args:
+        store: Where the arrays are.
+        observations: The column of the observation space.
+        actions: The column of the action space.
+        facts: What the column of sessions is to say of this one, frozen.
     """
 
-    def __init__(self, store: ArrayStore, header: Header) -> None:
+    def __init__(self, store: ArrayStore, observations: Column, actions: Column, facts: bytes) -> None:
         self._store = store
-        self._observation_column = column_of(header.observation_space)
-        self._action_column = column_of(header.action_space)
+        self._lock = threading.Lock()
+        self._observation_column, self._action_column = observations, actions
         self._encode_info = InfoEncoder("info")
         self._encode_arguments = InfoEncoder("reset argument ")
-        self._opened = False  # whether the arrays of steps and episodes are there
-        self._rows = 0
-        self._pending_rows = 0
         self._in_episode = False
         self._reset: tuple[bytes, float, bytes] = (b"", 0.0, b"")
         self._first_row = 0
-        self._observation: Any = None  # the latest: frozen, or a copy as long as there are no arrays
-        self._ending = Ending.UNFINISHED
-        existing = store.dtypes()
-        if "rewards" in existing:
-            self._open(under(existing, "observations"), under(existing, "actions"))
         self._session = store.length("sessions/ends")
-        facts = {"spec": header.spec, "versions": header.versions, "metadata": header.metadata}
-        sessions = _TableWriter(store, _SESSIONS)
-        sessions.add_row((ValueColumn().freeze(facts),))
-        sessions.flush()
+        sessions = _TableWriter(store, {"sessions": ValueColumn()})
+        sessions.write([facts])
+        existing = store.dtypes()
+        self._open(under(existing, "observations"), under(existing, "actions"))
+        self._dtypes_decided = self._rows() > 0
 
     def _open(self, observations: Mapping[str, np.dtype[Any]], actions: Mapping[str, np.dtype[Any]]) -> None:
         column = self._observation_column = self._observation_column.with_dtypes(observations)
         self._action_column = self._action_column.with_dtypes(actions)
+        # The pending steps end with the latest observation, which waits for its action.
         self._steps = _TableWriter(self._store, step_columns(column, self._action_column))
         self._episodes = _TableWriter(self._store, episode_columns(column))
-        self._rows = self._store.length("rewards")
-        self._block_rows = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // max(column.row_bytes, 1)))
-        self._opened = True
+        block_rows = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // max(column.row_bytes, 1)))
+        self._block_items = block_rows * self._steps.width
+        self._most_episodes = block_rows * self._episodes.width
+
+    def _rows(self) -> int:
+        """Count the rows there are; the lock must be held, lest they are on their way to the store."""
+        return self._store.length("rewards") + len(self._steps.pending) // self._steps.width
+
+    def _make_room(self, observation: Any, action: Any = None) -> None:
+        """Change the dtypes of the arrays so that they hold these values exactly, besides those they hold.
+
+        Raises:
+            SpaceError: There is no such dtype.
+        """
+        with uninterrupted(), self._lock:
+            self._write_pending()
+            columns = self._observation_column, self._action_column
+            latest = [columns[0].thaw(frozen) for frozen in self._steps.pending]
+            dtypes = [
+                {} if value is None else promote(column.dtypes(), column.observe(value))
+                for column, value in zip(columns, (observation, action), strict=True)
+            ]
+            wider = [column.with_dtypes(wanted) for column, wanted in zip(columns, dtypes, strict=True)]
+            names = (("observations", "episodes/final_observation"), ("actions",))
+            changed = {
+                join(name, path): spec
+                for before, after, tables in zip(columns, wider, names, strict=True)
+                for path, spec in after.arrays().items()
+                if spec != before.arrays()[path]
+                for name in tables
+            }
+            if changed:
+                self._store.widen(changed)
+                self._open(*dtypes)
+                self._steps.add(map(self._observation_column.freeze, latest))
 
     def write_reset(
         self,
@@ -215,19 +260,21 @@ class StreamWriter:
         options: Mapping[str, Any] | None,
     ) -> None:
         """See `Writer.write_reset`."""
-        if self._opened:
+        if not self._dtypes_decided:
+            self._make_room(observation)
+        try:
             latest = self._observation_column.freeze(observation)
-        else:
-            self._observation_column.observe(observation)  # complains if it does not fit
-            latest = nested.copy(observation)
-        self.end_episode()
+        except LossyCastError:
+            self._make_room(observation)
+            latest = self._observation_column.freeze(observation)
         arguments = {"seed": seed, "options": options}
         given = {name: value for name, value in arguments.items() if value is not None}
-        self._reset = (self._encode_arguments(given), time, self._encode_info(info))
-        self._observation = latest
-        self._first_row = self._rows
-        self._ending = Ending.UNFINISHED
-        self._in_episode = True
+        reset = (self._encode_arguments(given), time, self._encode_info(info))
+        with uninterrupted():
+            self.end_episode()
+            with self._lock:
+                self._reset, self._first_row, self._in_episode = reset, self._rows(), True
+                self._steps.add((latest,))
 
     def write_step(
         self,
@@ -240,67 +287,68 @@ class StreamWriter:
         info: Mapping[str, Any],
     ) -> None:
         """See `Writer.write_step`."""
-        if not self._opened:
-            first, column = self._observation, self._observation_column
-            self._open(
-                promote(column.observe(first), column.observe(observation)),
-                self._action_column.observe(action),
-            )
-            self._observation = self._observation_column.freeze(first)
-        latest = self._observation_column.freeze(observation)
-        self._steps.add_row(
-            (
-                self._observation,
-                self._action_column.freeze(action),
-                reward if type(reward) is float else _as_float(reward),
-                terminated,
-                truncated,
-                time,
-                self._encode_info(info) if info else b"",
-            )
-        )
-        self._observation = latest
-        self._rows += 1
-        self._pending_rows += 1
-        if terminated or truncated:
-            self._ending = Ending(Ending.TERMINATED * bool(terminated) | Ending.TRUNCATED * bool(truncated))
-        if self._pending_rows >= self._block_rows:
-            self._steps.flush()
-            self._pending_rows = 0
-
-    def end_episode(self) -> None:
-        """Add the open episode, if any, to the table of episodes."""
         if not self._in_episode:
-            return
-        self._in_episode = False
-        if not self._opened:
-            first = self._observation
-            self._open(self._observation_column.observe(first), {})
-            self._observation = self._observation_column.freeze(first)
-        self._episodes.add_row(
-            (
-                self._first_row,
-                self._rows - self._first_row,
-                int(self._ending),
-                self._session,
-                *self._reset,
-                self._observation,
-            )
+            raise RecordingError("expected write_reset() before write_step(): no episode is under way")
+        if not self._dtypes_decided:
+            self._make_room(observation, action)
+            self._dtypes_decided = True
+        outcome = (
+            reward if type(reward) is float else _as_float(reward),
+            terminated,
+            truncated,
+            time,
+            self._encode_info(info) if info else b"",
         )
+        try:
+            taken, latest = self._action_column.freeze(action), self._observation_column.freeze(observation)
+        except LossyCastError:
+            self._make_room(observation, action)
+            taken, latest = self._action_column.freeze(action), self._observation_column.freeze(observation)
+        # With the latest observation, which is there already, this is a row; the new one begins the next.
+        row = (taken, *outcome, latest)
+        if terminated or truncated:
+            with uninterrupted():
+                self._steps.add(row)
+                self.end_episode(
+                    Ending(Ending.TERMINATED * bool(terminated) | Ending.TRUNCATED * bool(truncated))
+                )
+        else:
+            self._steps.add(row)
+        if len(self._steps.pending) > self._block_items:
+            self.flush()
+
+    def end_episode(self, ending: Ending = Ending.UNFINISHED) -> None:
+        """Add the open episode, if any, to the table of episodes."""
+        with uninterrupted():
+            if not self._in_episode:
+                return
+            self._in_episode = False
+            with self._lock:
+                length = self._rows() - self._first_row
+                final = self._steps.pending.pop()
+                self._episodes.add((self._first_row, length, int(ending), self._session, *self._reset, final))
+            if len(self._episodes.pending) > self._most_episodes:
+                self.flush()
 
     def flush(self) -> None:
-        """Hand everything but the open episode's ending to the store."""
-        if self._opened:
-            self._steps.flush()
-            self._episodes.flush()
-            self._pending_rows = 0
+        """Hand everything to the store but the latest observation of an open episode."""
+        with uninterrupted(), self._lock:
+            self._write_pending()
+
+    def _write_pending(self) -> None:
+        # Episodes are taken first, so that none is written before its steps are.
+        episodes = self._episodes.take()
+        self._steps.write(self._steps.take())
+        self._episodes.write(episodes)
 
 
 def _as_float(reward: Any) -> float:
     array = np.asarray(reward)
-    if array.size != 1 or array.dtype.kind not in "biuf":
-        raise SpaceError(f"expected a reward that is one number, found {reward!r}")
-    return float(array.item())
+    if array.size == 1 and array.dtype.kind in "biuf":
+        number = float(array.item())
+        if number == array.item() or np.isnan(number):
+            return number
+    raise SpaceError(f"expected a reward that is one number, which float64 holds, found {reward!r}")
 
 
 class StoreWriter(Writer):
@@ -322,14 +370,20 @@ class StoreWriter(Writer):
             raise RecordingError(
                 f"this {type(self).__name__} is recording already; use one writer for each env"
             )
-        store = self.open_store(header)
-        try:
-            self._stream = StreamWriter(store, header)
-        except BaseException:
-            store.close()
-            raise
-        # Runs when it is called, when the writer is forgotten, or at the interpreter's exit; once.
-        self._finish = weakref.finalize(self, _finish, self._stream, store, os.getpid())
+        facts = {"spec": header.spec, "versions": header.versions, "metadata": header.metadata}
+        # All that may complain about the header comes before anything is written.
+        frozen = ValueColumn().freeze(facts)
+        columns = column_of(header.observation_space), column_of(header.action_space)
+        with uninterrupted():
+            store = self.open_store(header)
+            try:
+                stream = StreamWriter(store, *columns, frozen)
+            except BaseException:
+                store.close()
+                raise
+            self._stream = stream
+            # Runs when it is called, when the writer is forgotten, or at the interpreter's exit; once.
+            self._finish = weakref.finalize(self, _finish, stream, store, os.getpid())
 
     @property
     def stream(self) -> StreamWriter:
@@ -376,11 +430,12 @@ class StoreWriter(Writer):
 def _finish(stream: StreamWriter, store: ArrayStore, process: int) -> None:
     if os.getpid() != process:
         return  # a forked child must leave its parent's recording alone
-    try:
-        stream.end_episode()
-        stream.flush()
-    finally:
-        store.close()
+    with uninterrupted():
+        try:
+            stream.end_episode()
+            stream.flush()
+        finally:
+            store.close()
 
 
 class StreamReader(Reader):
@@ -408,25 +463,30 @@ class StreamReader(Reader):
     @property
     def header(self) -> Header:
         """What is known of the recording as a whole; of the latest session, if there were several."""
-        latest = self.store.length("sessions/ends") - 1
-        facts = self._read(ValueColumn(), "sessions", latest, latest + 1)[0] if latest >= 0 else {}
-        return Header(*self._identity, **facts)
+        sessions = self.sessions
+        return Header(*self._identity, **(sessions[-1] if sessions else {}))
 
     @property
     def sessions(self) -> list[dict[str, Any]]:
         """The env's spec, the versions and the metadata of each time the recording was taken up."""
-        return list(self._read(ValueColumn(), "sessions", 0, self.store.length("sessions/ends")))
+        sessions = self._read(ValueColumn(), "sessions", 0, self.store.length("sessions/ends"))
+        for session in sessions:
+            if not isinstance(session, dict) or session.keys() != {"spec", "versions", "metadata"}:
+                raise DamagedFileError(
+                    f"{self._identity[0]!r}: expected the facts of a session, found {session!r}"
+                )
+        return list(sessions)
 
     def close(self) -> None:
         """Let go of the store. Closing again does nothing; reading again opens it again."""
         self.store.close()
 
-    @cached_property
+    @functools.cached_property
     def observation_column(self) -> Column:
         """How observations lie in arrays, of the dtypes they were recorded in."""
         return super().observation_column.with_dtypes(under(self.store.dtypes(), "observations"))
 
-    @cached_property
+    @functools.cached_property
     def action_column(self) -> Column:
         """How actions lie in arrays, of the dtypes they were recorded in."""
         return super().action_column.with_dtypes(under(self.store.dtypes(), "actions"))
@@ -455,13 +515,16 @@ class StreamReader(Reader):
             int(self.store.read(f"episodes/{name}", index, index + 1)[0])
             for name in ("first_row", "length", "ending")
         )
+        if first_row < 0 or length < 0 or not 0 <= ending <= 3:
+            raise DamagedFileError(
+                f"{self._identity[0]!r}: expected first row, length and ending of episode {index}, "
+                f"found {first_row}, {length} and {ending}"
+            )
         return StreamEpisode(self, index, first_row, length, Ending(ending))
 
     def read_flat(self, with_infos: bool) -> FlatRecording:
         """Read every step of every episode."""
         episodes, rows = len(self), self.nsteps
-        if not episodes:  # there may be no arrays yet
-            return super().read_flat(with_infos)
         infos = self._read(ValueColumn(), "infos", 0, rows) if with_infos else ()
         return FlatRecording(
             self._read(self.observation_column, "observations", 0, rows),
@@ -526,5 +589,5 @@ class StreamEpisode(Episode):
 
 def _concatenate(*parts: Any) -> Any:
     if isinstance(parts[0], np.ndarray):
-        return np.concatenate(parts)
+        return np.concatenate(parts, dtype=parts[0].dtype)  # keeps the byte order
     return sum(parts, ())
