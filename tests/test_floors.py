@@ -19,6 +19,7 @@ PACKAGE = Path(__file__).parents[1] / "gymbag"
 FLOORS: dict[str, int] = {
     "errors": 0,
     "nested": 0,
+    "uninterrupted": 0,
     "json_values": 1,
     "spaces": 1,
     "columns": 1,
