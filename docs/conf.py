@@ -15,6 +15,10 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
+# Types of what a docstring explains, not bare lists of all parameters.
+autodoc_typehints_description_target = "documented_params"
+# In docstrings, `names` are set as code, and link to what they name if it is documented.
+default_role = "py:obj"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
