@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from gymbag import nested
-from gymbag.compound_columns import column_of
 from gymbag.episode import Step
 from gymbag.errors import PlaybackError
+from gymbag.space_columns import column_of
 from gymbag.spaces import describe_space
 
 

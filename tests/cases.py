@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gymbag.compound_columns import column_of
+from gymbag.space_columns import column_of
 from gymbag.spaces import Description, describe_space
 
 

@@ -18,8 +18,8 @@ from recorded import overwrite
 from same import assert_same
 
 from gymbag.columns import ArrayColumn, ArraySpec, Column, NumberColumn, ScalarColumn, TextColumn, ValueColumn
-from gymbag.compound_columns import column_of
 from gymbag.errors import DamagedFileError, GymbagError, SpaceError
+from gymbag.space_columns import column_of
 from gymbag.spaces import describe_space
 
 COUNT = 5

@@ -24,6 +24,7 @@ FLOORS: dict[str, int] = {
     "spaces": 1,
     "columns": 1,
     "compound_columns": 1,
+    "space_columns": 1,
     "infos": 1,
     "episode": 1,
     "dataset": 1,

@@ -15,8 +15,8 @@ from cases import SPACES, each_space, space_case
 from same import assert_same
 
 from gymbag import json_values, spaces
-from gymbag.compound_columns import column_of
 from gymbag.errors import DamagedFileError, GymbagError, SpaceError
+from gymbag.space_columns import column_of
 from gymbag.spaces import build_space, describe_space, library_of, register_space, space_to_json
 
 
@@ -259,7 +259,7 @@ def test_a_damaged_description_gives_no_column(description: Any) -> None:
         ("from cases import *; space_case('Discrete').describe()", ["gymnasium"]),
         ("from cases import *; space_case('Graph').column()", ["gymnasium"]),
         ("from gymbag.spaces import build_space as b; b({DISCRETE})", ["gymnasium"]),
-        ("from gymbag.compound_columns import column_of as c; c({DISCRETE})", []),
+        ("from gymbag.space_columns import column_of as c; c({DISCRETE})", []),
     ],
 )
 def test_only_the_library_that_is_asked_for_is_imported(program: str, loaded: list[str]) -> None:

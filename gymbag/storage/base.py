@@ -24,9 +24,9 @@ import numpy as np
 
 from gymbag import json_values
 from gymbag.columns import Column
-from gymbag.compound_columns import column_of
 from gymbag.dataset import FlatRecording, flatten
 from gymbag.episode import Episode
+from gymbag.space_columns import column_of
 from gymbag.spaces import Description, Library, build_space
 
 _AnyReader = TypeVar("_AnyReader", bound="Reader")

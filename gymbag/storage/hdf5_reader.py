@@ -18,7 +18,7 @@ from gymbag.storage.gymbag_0_4_reader import TableReader
 from gymbag.storage.hdf5_file import open_file
 from gymbag.storage.hdf5_layout import find_data_sets, is_data_set, read_identity
 from gymbag.storage.hdf5_store import HDF5Source
-from gymbag.storage.stream import StreamReader
+from gymbag.storage.stream_reader import StreamReader
 
 
 def list_datasets(filename: str | os.PathLike[str]) -> dict[str, str]:

@@ -20,7 +20,8 @@ from gymbag.storage.hdf5_layout import (
     read_identity,
 )
 from gymbag.storage.hdf5_store import HDF5Source, HDF5Store
-from gymbag.storage.stream import ArrayStore, StoreWriter, check_arrays
+from gymbag.storage.stream import ArrayStore, check_arrays
+from gymbag.storage.stream_writer import StoreWriter
 
 
 class HDF5Writer(StoreWriter):

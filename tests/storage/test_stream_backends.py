@@ -30,7 +30,7 @@ from gymbag.storage.hdf5_reader import HDF5Reader
 from gymbag.storage.hdf5_store import rows_per_chunk
 from gymbag.storage.hdf5_writer import HDF5Writer
 from gymbag.storage.memory import MemoryWriter
-from gymbag.storage.stream import _BLOCK_BYTES, _BLOCK_ROWS
+from gymbag.storage.stream_writer import _BLOCK_BYTES, _BLOCK_ROWS
 
 T, U, B, X = "terminated", "truncated", "terminated and truncated", "unfinished"
 EVERY_FORM = [(0, X), (3, T), (1, U), (0, X), (0, X), (2, X), (4, B), (0, X)]
