@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from gymbag import nested
-from gymbag.episode import Step
+from gymbag.episode import RecordedOptions, Step
 from gymbag.errors import PlaybackError
 from gymbag.space_columns import column_of
 from gymbag.spaces import describe_space
@@ -64,7 +64,8 @@ class PlaybackAgent:
         if episode is None:
             self._upcoming = []
             return False
-        self.seed, self.options = getattr(episode, "seed", None), getattr(episode, "options", None)
+        self.seed, options = getattr(episode, "seed", None), getattr(episode, "options", None)
+        self.options = None if options is None else RecordedOptions(options)
         self._actions = _actions_of(episode)
         self._take()
         return True

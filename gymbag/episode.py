@@ -54,6 +54,10 @@ class Step(NamedTuple):
     info: dict[str, Any] | None
 
 
+class RecordedOptions(dict[str, Any]):
+    """Options of a reset that were recorded and are given again, so they mean what they meant then."""
+
+
 class Ending(IntFlag):
     """How an episode ended; the value is what files hold."""
 
@@ -63,7 +67,11 @@ class Ending(IntFlag):
 
 
 class Episode(ABC):
-    """One recorded episode; see the module for the indices.
+    """One recorded episode, of T steps.
+
+    `observations[0]`, `infos[0]` and `times[0]` are what `reset` returned. `step(actions[t])`
+    returned `observations[t+1]`, `rewards[t]`, `infos[t+1]`, at `times[t+1]`. Iterated, it yields
+    T+1 `Step`s, the reset first.
 
     Nothing is read before it is asked for. Arrays are read once, are writable, and belong to this
     object: changing them changes neither the recording nor another `Episode` of it.
@@ -106,7 +114,7 @@ class Episode(ABC):
 
     @cached_property
     def observations(self) -> Any:
-        """T+1 observations: an array (T+1, ...); a dict or tuple of such for Dict and Tuple spaces.
+        """T+1 observations, as an array (T+1, ...), or as a dict or tuple of such for Dict and Tuple spaces.
 
         Observations of no fixed size (Text, Sequence, Graph, OneOf) are a tuple of T+1 values.
         """
@@ -168,7 +176,7 @@ class Episode(ABC):
 
     @property
     def ending(self) -> str:
-        """How it ended, in words: terminated, truncated, both, or unfinished."""
+        """How it ended, in words such as "terminated", "terminated and truncated", or "unfinished"."""
         words = [word for word in ("terminated", "truncated") if getattr(self, word)]
         return " and ".join(words) or "unfinished"
 

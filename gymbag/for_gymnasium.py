@@ -14,10 +14,6 @@ from gymbag.random_env import RandomMethods
 class RecordingWrapper(recording.RecordingWrapper, gymnasium.Wrapper[Any, Any, Any, Any]):  # type: ignore[override]  # spec is read-only
     """Records a gymnasium env; see `gymbag.RecordingWrapper`."""
 
-    def set_wrapper_attr(self, name: str, value: Any, **options: Any) -> bool:
-        """Set an attribute of the env: the wrapper, which shows them all as its own, has none to set."""
-        return bool(self.env.set_wrapper_attr(name, value, **options))
-
 
 class PlaybackEnv(playback.PlaybackMethods, gymnasium.Env[Any, Any]):
     """Replays recorded episodes: `reset` and `step` return what was recorded, whatever the actions.

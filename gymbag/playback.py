@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gymbag import nested
-from gymbag.episode import Episode, Step
+from gymbag.episode import Episode, RecordedOptions, Step
 from gymbag.errors import PlaybackError, SpaceError
 from gymbag.spaces import Library
 from gymbag.storage.base import Reader
@@ -49,15 +49,13 @@ class Playback:
     def reset(self, options: Mapping[str, Any] | None = None) -> Step:
         """Go to the next episode, or to that of `options["episode"]`, and return its first step.
 
-        Options that equal those recorded for the next episode choose none: they were meant for its env.
+        `RecordedOptions` choose none: they were meant for the env that was recorded.
 
         Raises:
             PlaybackError: There is no such episode.
         """
-        number = (options or {}).get("episode")
-        recorded = getattr(self._upcoming, "options", None)
-        if number is not None and nested.difference(options, recorded) is not None:
-            self._go_to(number)
+        if options and "episode" in options and not isinstance(options, RecordedOptions):
+            self._go_to(options["episode"])
         elif not self.episode_over:
             self._leave_episode()
         if self._upcoming is None:

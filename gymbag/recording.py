@@ -149,7 +149,7 @@ class RecordingWrapper:
 
     @property
     def spec(self) -> Any:
-        """The env's own spec: an env that is made from it does not record."""
+        """The env's own spec, so that an env that is made from it does not record."""
         return self.env.spec
 
     def __getattr__(self, name: str) -> Any:
@@ -157,6 +157,14 @@ class RecordingWrapper:
         if name.startswith("_") or name == "env":
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return getattr(self.env, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute of the env where the env has it, just as it is looked up there."""
+        own = name.startswith("_") or name == "env" or hasattr(type(self), name)
+        if own or not hasattr(self.env, name):
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self.env, name, value)
 
     def __reduce__(self) -> Any:
         """Refuse to be pickled or copied: two recorders cannot share a file.
@@ -180,11 +188,22 @@ def record_hdf5(
 ) -> Any:
     """Wrap an env so that everything that happens is recorded to an HDF5 file.
 
-    A data set of the same name is continued. The arguments and the errors are those of
-    `RecordingWrapper` and `HDF5Writer`.
+    A data set of the same name is continued.
+
+    Args:
+        env: The env, of gymnasium or of gym 0.26.
+        filename: Path of the file, which is made if need be.
+        description: What you want to remember of where the data comes from.
+        name: Name of the data set; by default the id of the env's spec, else the name of its class.
+        metadata: Whatever else to keep: any value an info can hold.
+        info: Which infos to record: True for all, False for none, or a list of keys.
 
     Returns:
-        The env to use in place of the one given. Close it when you are done.
+        The env to use in place of the one given, a `RecordingWrapper`. Close it when you are done.
+
+    Raises:
+        SpaceError: A space of the env, or the metadata, cannot be stored.
+        StorageError: The file cannot take the data. Nothing has been changed then.
     """
     writer = HDF5Writer(filename)
     return RecordingWrapper(env, writer, name=name, description=description, metadata=metadata, info=info)

@@ -82,11 +82,14 @@ def compare(
 
     Raises:
         ValueError: A name to ignore is not among `FIELDS`.
+        TypeError: A single name was given, rather than a list.
         StorageError: A file cannot be read.
 
     >>> print(Comparison(False, "CartPole-v1", 3, 7, "rewards", (), 1.0, 0.0))
     data_set 'CartPole-v1', episode 3, step 7: rewards is 1.0 in the first and 0.0 in the second
     """
+    if isinstance(ignore, str):
+        raise TypeError(f"expected a list of fields to ignore, found the string {ignore!r}")
     unknown = set(ignore) - set(FIELDS)
     if unknown:
         raise ValueError(f"expected fields to ignore from {FIELDS}, found {sorted(unknown)}")
