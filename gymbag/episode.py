@@ -71,7 +71,7 @@ class Episode(ABC):
 
     `observations[0]`, `infos[0]` and `times[0]` are what `reset` returned. `step(actions[t])`
     returned `observations[t+1]`, `rewards[t]`, `infos[t+1]`, at `times[t+1]`. Iterated, it yields
-    T+1 `Step`s, the reset first.
+    T+1 `Step` tuples, the reset first.
 
     Nothing is read before it is asked for. Arrays are read once, are writable, and belong to this
     object: changing them changes neither the recording nor another `Episode` of it.
