@@ -276,7 +276,7 @@ VALUES: dict[str, Any] = {
     },
     "times": {
         "moment": np.datetime64("2020-02-29T12:00:00.000000001"),
-        "NaT": np.datetime64("NaT"),
+        "NaT": np.datetime64("NaT", "s"),
         "span": np.timedelta64(-3, "h"),
         "days": np.array(["1970-01-01", "NaT"], "datetime64[D]"),
         "spans": np.array([1, 2], "timedelta64[ms]"),

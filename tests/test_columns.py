@@ -467,7 +467,7 @@ def _spaces(gym_spaces: Any) -> st.SearchStrategy[Any]:
 
 @pytest.mark.parametrize("library", ["gymnasium", "gym"])
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_samples_of_any_nested_space_come_back(library: str, data: st.DataObject) -> None:
     space = data.draw(_spaces(importlib.import_module(f"{library}.spaces")))
     space.seed(3)

@@ -105,7 +105,7 @@ def test_a_dataset_is_what_a_loop_over_all_steps_makes(name: str, shape: list[tu
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([T, U, B, X])), max_size=6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_run_of_episodes_is_flattened(lengths: list[tuple[int, str]]) -> None:
     shape = [(length, ending if length else X) for length, ending in lengths]
     reader, episodes = record(space_case("Box-0d"), shape)
