@@ -160,7 +160,7 @@ class StreamWriter:
         given = {name: value for name, value in arguments.items() if value is not None}
         reset = (self._encode_arguments(given), time, self._encode_info(info))
         with uninterrupted():
-            self.end_episode()
+            self._end_episode(Ending.UNFINISHED)
             with self._lock:
                 self._reset, self._first_row, self._in_episode = reset, self._rows(), True
                 self._steps.add((latest,))
@@ -198,7 +198,7 @@ class StreamWriter:
         if terminated or truncated:
             with uninterrupted():
                 self._steps.add(row)
-                self.end_episode(
+                self._end_episode(
                     Ending(Ending.TERMINATED * bool(terminated) | Ending.TRUNCATED * bool(truncated))
                 )
         else:
@@ -206,18 +206,23 @@ class StreamWriter:
         if len(self._steps.pending) > self._block_items:
             self.flush()
 
-    def end_episode(self, ending: Ending = Ending.UNFINISHED) -> None:
-        """Add the open episode, if any, to the table of episodes."""
+    def _end_episode(self, ending: Ending) -> None:
+        """Add the open episode, if any, to the table of episodes; must not be interrupted."""
+        if not self._in_episode:
+            return
+        self._in_episode = False
+        with self._lock:
+            length = self._rows() - self._first_row
+            final = self._steps.pending.pop()
+            self._episodes.add((self._first_row, length, int(ending), self._session, *self._reset, final))
+        if len(self._episodes.pending) > self._most_episodes:
+            self.flush()
+
+    def finish(self) -> None:
+        """Keep the open episode, if any, unfinished, and hand everything to the store."""
         with uninterrupted():
-            if not self._in_episode:
-                return
-            self._in_episode = False
-            with self._lock:
-                length = self._rows() - self._first_row
-                final = self._steps.pending.pop()
-                self._episodes.add((self._first_row, length, int(ending), self._session, *self._reset, final))
-            if len(self._episodes.pending) > self._most_episodes:
-                self.flush()
+            self._end_episode(Ending.UNFINISHED)
+            self.flush()
 
     def flush(self) -> None:
         """Hand everything to the store but the latest observation of an open episode."""
@@ -321,7 +326,6 @@ def _finish(stream: StreamWriter, store: ArrayStore, process: int) -> None:
         return  # a forked child must leave its parent's recording alone
     with uninterrupted():
         try:
-            stream.end_episode()
-            stream.flush()
+            stream.finish()
         finally:
             store.close()
