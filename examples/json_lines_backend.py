@@ -1,13 +1,12 @@
 """A backend of your own: a text file with a line of JSON for each call of the writer.
 
-    ["header", {...}]
-    ["reset", time, observation, info, seed, options]
-    ["step", time, observation, action, reward, terminated, truncated, info]
-
-Run as a script, it records and reads three episodes.
+["header", {...}]
+["reset", time, observation, info, seed, options]
+["step", time, observation, action, reward, terminated, truncated, info]
 """
 
 import warnings
+from itertools import pairwise
 from math import nan
 from pathlib import Path
 
@@ -24,34 +23,29 @@ class JSONLinesWriter(Writer):
         self.path, self._file = Path(path), None
 
     def begin(self, header):
-        if self._file is not None:
-            raise RecordingError("this writer was used before; use one for each env")
-        try:
-            self._file = self.path.open("x", encoding="ascii")
-        except OSError as error:
-            raise StorageError(f"cannot make {self.path}: {error}") from error
+        if self._file is not None or self.path.exists():
+            raise StorageError(f"expected to make a new file, found {self.path}")
+        self._file = self.path.open("x", encoding="ascii")
         self._write("header", vars(header))
 
     def write_reset(self, time, observation, info, seed, options):
         self._write("reset", time, observation, info, seed, options)
 
     def write_step(self, time, observation, action, reward, terminated, truncated, info):
-        ending = bool(terminated), bool(truncated)
-        self._write("step", time, observation, action, float(reward), *ending, info)
+        flags = bool(terminated), bool(truncated)
+        self._write("step", time, observation, action, float(reward), *flags, info)
 
     def _write(self, *values):
         if self._file is None or self._file.closed:
             raise RecordingError("this writer is not recording; call begin() first")
-        self._file.write(encode(list(values), on_unstorable=_warn) + "\n")
+        self._file.write(encode(list(values), self._warn) + "\n")
+
+    def _warn(self, keys, value):
+        warnings.warn(f"{keys} is left out: {value!r}", UnstorableInfoWarning, stacklevel=2)
 
     def close(self):
         if self._file is not None:
             self._file.close()
-
-
-def _warn(keys, value):
-    message = f"{value!r} cannot be stored and is left out: {keys}"
-    warnings.warn(message, UnstorableInfoWarning, stacklevel=2)
 
 
 class JSONLinesReader(Reader):
@@ -60,11 +54,8 @@ class JSONLinesReader(Reader):
     def __init__(self, path):
         header, *lines = Path(path).read_text(encoding="ascii").splitlines()
         self._header = Header(**decode(header)[1])
-        self._episodes = []
-        for line in lines:
-            if line.startswith('["reset"'):
-                self._episodes.append([])
-            self._episodes[-1].append(line)
+        begins = [number for number, line in enumerate(lines) if line.startswith('["reset"')]
+        self._episodes = [lines[slice(*ends)] for ends in pairwise([*begins, None])]
 
     @property
     def header(self):
@@ -82,8 +73,7 @@ class JSONLinesReader(Reader):
         _, time, observation, info, seed, options = reset
         steps, ending = [Step(time, observation, None, nan, False, info)], Ending.UNFINISHED
         for _, time, observation, action, reward, terminated, truncated, info in rows:
-            done = terminated or truncated
-            steps.append(Step(time, observation, action, reward, done, info))
+            steps.append(Step(time, observation, action, reward, terminated or truncated, info))
             ending = Ending(Ending.TERMINATED * terminated | Ending.TRUNCATED * truncated)
         columns = self.observation_column, self.action_column
         return ListEpisode(index, steps, ending, *columns, seed, options)
