@@ -1,23 +1,22 @@
 """How the values of a space lie in flat, growing arrays.
 
-A column takes the values of one space, one a row, and keeps them in arrays that can be stored
-anywhere:
+A column takes the values of one space, one a row, and keeps them in arrays that can be stored anywhere:
 
-    Box, Discrete, MultiBinary, MultiDiscrete   one array, a value a row
-    Dict, Tuple                                 the arrays of each item's column
-    Text, custom spaces                         data (uint8) and ends
-    Sequence                                    the arrays of the items' column, an item a row, and
-    ends Graph                                       nodes, edges, edge_links: each a sequence that
-    may be absent OneOf                                       choice, and each alternative as a
-    sequence of 0 or 1 items
+    Box, MultiBinary, MultiDiscrete   one array, a value a row
+    Discrete                          one array, a number a row
+    Dict, Tuple                       the arrays of each item's column
+    Text, custom spaces               data (uint8) and ends
+    Sequence                          the arrays of the items' column, an item a row, and ends
+    Graph                             nodes, edges, edge_links: each a sequence, which may be absent
+    OneOf                             choice, and each alternative as a sequence of no item or one
 
-`ends[i]` is where row i ends in the array next to it (so it starts where row i-1 ends): the one and
-only way ragged rows are stored.
+`ends[i]` is where row i ends in the array next to it (so it starts where row i-1 ends): the one and only
+way in which ragged rows are stored.
 
-Writing goes in two steps, because envs may reuse their buffers while arrays are best converted many
-rows at a time: `freeze` takes a private copy of one value at once, `pack` makes arrays of many
-frozen values later. Reading gives a *stack*: for one array just its rows, for a Dict a dict of
-stacks, for a Tuple a tuple of stacks, and for ragged values a tuple with a value a row.
+Writing goes in two steps, because envs may reuse their buffers while arrays are best converted many rows at
+a time: `freeze` takes a private copy of one value at once, `pack` makes arrays of many frozen values later.
+Reading gives a *stack*: for one array just its rows, for a Dict a dict of stacks, for a Tuple a tuple of
+stacks, and for ragged values a tuple with a value a row.
 
 This module has the columns of single values; `compound_columns` has those made of other columns.
 """
@@ -57,6 +56,11 @@ class ArraySpec:
     shape: tuple[int, ...] = ()
     cumulative: bool = False
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
+
 
 class Column(ABC):
     """How the values of one space lie in flat arrays; see the module."""
@@ -92,9 +96,7 @@ class Column(ABC):
     @property
     def row_bytes(self) -> int:
         """Bytes of one row, of ragged columns only the part that is the same for all."""
-        return sum(
-            spec.dtype.itemsize * int(np.prod(spec.shape, dtype=np.int64)) for spec in self.arrays().values()
-        )
+        return sum(spec.row_bytes for spec in self.arrays().values())
 
     def dtypes(self) -> dict[str, np.dtype[Any]]:
         """Tell the dtypes of the arrays."""

@@ -4,14 +4,13 @@
     step(actions[0])    -> observations[1], rewards[0],    infos[1], times[1]
     step(actions[1])    -> observations[2], rewards[1],    infos[2], times[2]
     ...
-    step(actions[T-1])  -> observations[T], rewards[T-1],  infos[T], times[T], terminated and/or
-    truncated
+    step(actions[T-1])  -> observations[T], rewards[T-1],  infos[T], times[T]; terminated, truncated
 
-An episode of length T has T actions and rewards, and T+1 observations, infos and times. Step by
-step it is T+1 tuples `(time, observation, action, reward, done, info)`: the first is the reset,
-with the null action, the reward NaN and done False; the one after it carries `actions[0]`,
-`rewards[0]` and what they led to. `done` is `terminated or truncated`. An episode that was cut by
-`reset()`, by `close()` or by a crash is neither: it is unfinished.
+An episode of length T has T actions and rewards, and T+1 observations, infos and times. Step by step it is
+T+1 tuples `(time, observation, action, reward, done, info)`: the first is the reset, with the null action,
+the reward NaN and done False; the one after it carries `actions[0]`, `rewards[0]` and what they led to.
+`done` is `terminated or truncated`. An episode that was cut by `reset()`, by `close()` or by a crash is
+neither: it is unfinished.
 """
 
 from __future__ import annotations
@@ -148,10 +147,15 @@ class Episode(ABC):
         """The sum of the rewards."""
         return float(np.sum(self.rewards))
 
+    @property
+    def row_bytes(self) -> int:
+        """About how many bytes a step takes, to know how many to read at once."""
+        return self._observation_column.row_bytes
+
     def __iter__(self) -> Iterator[Step]:
         """Yield T+1 steps, reading ahead a bounded number of rows."""
         length = self._length
-        block = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // max(self._observation_column.row_bytes, 1)))
+        block = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // max(self.row_bytes, 1)))
         for start in range(0, length + 1, block):
             stop = min(start + block, length + 1)
             first = max(start - 1, 0)  # the action that led to observation t is number t - 1

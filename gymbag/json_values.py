@@ -24,6 +24,7 @@ import binascii
 import json
 import math
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -90,8 +91,8 @@ def decode(text: str | bytes) -> Any:
     Raises:
         DamagedFileError: The text is not such JSON.
 
-    >>> decode('{"$tuple":[1,{"$scalar":["<f4","AACAPw=="]}]}')
-    (1, np.float32(1.0))
+    >>> decode('{"$tuple":[1,{"$array":["<f4",[1],"AACAPw=="]}]}')
+    (1, array([1.], dtype=float32))
     """
     try:
         return json.loads(text, object_hook=_untag, parse_constant=_refuse_constant)
@@ -245,12 +246,29 @@ def _as_numpy_describes(description: Any) -> Any:
 
 def _build_array(dtype: Any, shape: list[int], data: str) -> np.ndarray:
     # A byte array, because an array over bytes is read-only.
-    return np.frombuffer(bytearray(binascii.a2b_base64(data)), dtype=_build_dtype(dtype)).reshape(shape)
+    array = np.frombuffer(bytearray(binascii.a2b_base64(data)), dtype=_build_dtype(dtype)).reshape(shape)
+    _check_text(array)
+    return array
+
+
+def _check_text(array: np.ndarray) -> None:
+    """Refuse numbers beyond Unicode, which NumPy would take and Python crash on."""
+    for name in array.dtype.names or ():
+        _check_text(array[name])
+    if array.dtype.kind == "U" and array.size:
+        points = np.ascontiguousarray(array).reshape(-1).view(f"{array.dtype.str[0]}u4")
+        if points.max() > sys.maxunicode:
+            raise ValueError(f"expected text, found the code point {points.max()}")
 
 
 def _build_scalar(dtype: Any, data: str) -> Any:
-    built = _build_dtype(dtype)
-    return _build_array(dtype, [], data)[()] if built.itemsize else built.type()
+    # NumPy would cut zeros off the ends of strings when it takes them out of an array.
+    if dtype[1:2] == "S":
+        return np.bytes_(binascii.a2b_base64(data))
+    if dtype[1:2] == "U":
+        order = "utf-32-be" if dtype[0] == ">" else "utf-32-le"
+        return np.str_(binascii.a2b_base64(data).decode(order, "surrogatepass"))
+    return _build_array(dtype, [], data)[()]
 
 
 def _build_objects(shape: list[int], items: list[Any]) -> np.ndarray:

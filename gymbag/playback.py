@@ -60,8 +60,8 @@ class Playback:
             self._leave_episode()
         if self._upcoming is None:
             raise PlaybackError(
-                f"all {self.index + 1} episodes have been played; check env.played_out before reset(), or "
-                "start again with reset(options={'episode': 0})"
+                f"all {self.index + 1} episodes have been played; check env.played_out before reset()"
+                + (", or start again with reset(options={'episode': 0})" if self.index >= 0 else "")
             )
         self._episode, self._upcoming = self._upcoming, None
         self.index += 1
@@ -73,12 +73,12 @@ class Playback:
         self._take_step()
         return first
 
-    def _go_to(self, number: int) -> None:
+    def _go_to(self, number: Any) -> None:
         if not isinstance(self._source, Reader):
             raise PlaybackError("expected a reader, to choose an episode from; this source only goes on")
         count = len(self._source)
-        if not -count <= number < count:
-            raise PlaybackError(f"expected an episode from 0 to {count - 1}, found {number}")
+        if not isinstance(number, int | np.integer) or not -count <= number < count:
+            raise PlaybackError(f"expected an episode from 0 to {count - 1}, found {number!r}")
         number %= count
         self._episodes = map(self._source.read_episode, range(number, count))
         self._upcoming, self.index = next(self._episodes), number - 1
@@ -91,8 +91,7 @@ class Playback:
             self._leave_episode()
 
     def _leave_episode(self) -> None:
-        # Only now is the next episode fetched: a generator may make it while the one before is used
-        # up.
+        # Only now is the next episode fetched: a generator may make it while the one before is used up.
         if not isinstance(self._episode, Episode):
             for _ in self._steps:
                 pass
@@ -138,6 +137,8 @@ def _copy_step(step: Any) -> Step:
 class PlaybackMethods:
     """The methods of a replay env, for both libraries; see `for_gymnasium.PlaybackEnv`."""
 
+    #: Tells recorders of a replay to name the data set as it was.
+    replays_a_gymbag_recording = True
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 30}
 
     def _begin(

@@ -1,16 +1,17 @@
 """Recording what an env does: the wrapper that passes every reset and step on to a writer.
 
-Here is all of it that does not depend on a gym library; `for_gymnasium` and `for_gym` add the rest.
-The wrapper changes nothing of what the env is given or returns. It has three states:
+Here is all of it that does not depend on a gym library; `for_gymnasium` and `for_gym` add the rest. The
+wrapper changes nothing of what the env is given or returns. It has three states:
 
-    closed to steps   at first, and after an episode has ended: `step` raises, and the env is not
-    touched in an episode     after `reset`, until a step is terminated or truncated closed
-    after `close`: `reset` and `step` raise; closing again is harmless
+    between episodes   at first, and after an episode has ended: `step` raises, and the env is not touched
+    in an episode      after `reset`, until a step is terminated or truncated, or fails
+    closed             after `close`: `reset` and `step` raise; closing again is harmless
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import os
 import platform
@@ -57,12 +58,14 @@ class RecordingWrapper:
 
     def __new__(cls, env: Any, *args: Any, **options: Any) -> Any:
         """Choose the wrapper of the env's own library."""
-        if not hasattr(env, "step") or isinstance(env, type):
-            raise SpaceError(f"expected an env of gymnasium or gym, found {env!r}")
-        if cls is RecordingWrapper:
-            # By its name, as only the library's own module may import the library.
-            cls = importlib.import_module(f"gymbag.for_{library_of(env)}").RecordingWrapper
-        return object.__new__(cls)
+        if not hasattr(env, "step") or isinstance(env, type) or hasattr(env, "single_action_space"):
+            raise SpaceError(
+                f"expected an env of gymnasium or gym, found {env!r}; of a vector env, wrap each env inside"
+            )
+        # By its name, as only the library's own module may import the library.
+        for_library = importlib.import_module(f"gymbag.for_{library_of(env)}").RecordingWrapper
+        chosen: Any = cls
+        return object.__new__(_combine(chosen, for_library))
 
     def __init__(
         self,
@@ -209,10 +212,20 @@ def record_hdf5(
     return RecordingWrapper(env, writer, name=name, description=description, metadata=metadata, info=info)
 
 
+@functools.cache
+def _combine(cls: Any, for_library: Any) -> Any:
+    """Choose the wrapper of a library, or combine it with a class derived from `RecordingWrapper`."""
+    if issubclass(for_library, cls) or issubclass(cls, for_library):
+        return for_library if issubclass(for_library, cls) else cls
+    return type(cls.__name__, (cls, for_library), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+
+
 def dataset_name(env: Any) -> str:
     """Name the data set of an env: what it replays, else the id of its spec, else the name of its class."""
-    replayed = getattr(env.unwrapped, "dataset_name", None)
-    return replayed or (env.spec.id if env.spec is not None else type(env.unwrapped).__name__)
+    replays = getattr(env.unwrapped, "replays_a_gymbag_recording", False) is True
+    return (replays and env.unwrapped.dataset_name) or (
+        env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+    )
 
 
 def _describe_spec(spec: Any) -> dict[str, Any] | None:

@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gymbag import json_values
 from gymbag.errors import DamagedFileError, SpaceError
 
 Library = Literal["gymnasium", "gym"]
@@ -205,8 +204,7 @@ def _describe_discrete(space: Any) -> Description:
 
 def _build_discrete(description: Description, spaces: Any) -> Any:
     dtype = np.dtype(description["dtype"])
-    # Only recent versions of Gymnasium know the dtype, and those recorded another one than the
-    # default.
+    # Only recent versions of Gymnasium know the dtype, and those recorded another one than the default.
     options = {} if dtype == np.int64 else {"dtype": dtype.type}
     return spaces.Discrete(description["n"], start=description["start"], **options)
 
@@ -221,8 +219,8 @@ def _build_multi_binary(description: Description, spaces: Any) -> Any:
 
 def _describe_multi_discrete(space: Any) -> Description:
     description = {"nvec": space.nvec.tolist(), "dtype": space.dtype.str}
-    start = getattr(space, "start", None)  # Gym 0.26 has none
-    return description if start is None else {**description, "start": start.tolist()}
+    start = np.asarray(getattr(space, "start", 0))  # Gym 0.26 has none
+    return {**description, "start": start.tolist()} if start.any() else description
 
 
 def _build_multi_discrete(description: Description, spaces: Any) -> Any:
@@ -332,8 +330,3 @@ def _build(description: Description, spaces: Any) -> Any:
     if kind == "Sequence" and description["stack"] and spaces.__name__ == "gym.spaces":
         raise SpaceError("gym.spaces.Sequence cannot stack; read it with library='gymnasium'")
     return _BUILDERS[kind](description, spaces)
-
-
-def space_to_json(space: Any) -> str:
-    """Describe a space as JSON text."""
-    return json_values.encode(describe_space(space))

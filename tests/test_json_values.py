@@ -285,3 +285,18 @@ def test_any_bytes_are_read_or_reported(data: bytes) -> None:
 def _read_or_report(text: str | bytes) -> None:
     with contextlib.suppress(DamagedFileError):
         decode(text)
+
+
+@pytest.mark.parametrize("text", [np.bytes_(b"x\0"), np.str_("a\0"), np.str_("\0"), np.bytes_(b"")], ids=repr)
+def test_zeros_at_the_end_of_a_string_are_kept(text: Any) -> None:
+    found = decode(encode({"text": text}))["text"]
+    assert type(found) is type(text)
+    assert found == text
+    assert len(found) == len(text)
+
+
+@pytest.mark.parametrize("dtype", ['"<U1"', '"<U1",[1]', '[["a","<U1"]],[1]'])
+def test_text_beyond_unicode_is_reported(dtype: str) -> None:
+    tag = "$array" if "[1]" in dtype else "$scalar"
+    with pytest.raises(DamagedFileError):
+        decode(f'{{"{tag}":[{dtype},"6QA0AA=="]}}')

@@ -1259,3 +1259,87 @@ def test_ctrl_c_anywhere_in_a_reset_leaves_a_file_that_is_whole(steps_before, tm
         assert episodes in ([before, after], [before, (2, []), after])
 
     interrupt_at_each_line(begin, lambda env: env.reset(seed=2), check, tmp_path)
+
+
+# ---- Flags, names, classes ----
+
+
+@pytest.mark.parametrize("flag", [np.array([False]), np.bool_(False), np.array(0), [False]], ids=repr)
+def test_a_flag_may_be_an_array_of_one(flag, path):
+    env = record_hdf5(counting_env(length=3), path)
+    inner = env.unwrapped
+    step = inner.step
+    inner.step = lambda action: (*step(action)[:2], flag, flag, {})
+    env.reset()
+    env.step(0)
+    env.reset()
+    env.close()
+    assert [(len(episode), episode.finished) for episode in HDF5Reader(path)] == [(1, False), (0, False)]
+
+
+@pytest.mark.parametrize("flag", [None, "no", np.array([False, True]), 0.5], ids=repr)
+def test_a_flag_that_is_none_is_refused_at_its_step(flag, path):
+    env = record_hdf5(counting_env(), path)
+    inner = env.unwrapped
+    inner.step = lambda action: (np.array([0, 0], np.float32), 1.0, False, flag, {})
+    env.reset()
+    with pytest.raises(GymbagError, match="truncated"):
+        env.step(0)
+    env.close()
+    assert [len(episode) for episode in HDF5Reader(path)] == [0]
+
+
+def test_an_attribute_of_an_env_does_not_name_the_data_set(path):
+    env = counting_env()
+    env.dataset_name = "mine"
+    record_hdf5(env, path).close()
+    assert HDF5Reader(path).name == "CountingEnv"
+
+
+@pytest.mark.parametrize("library", ["gymnasium", "gym"])
+def test_the_wrapper_can_be_derived_from(library):
+    class Counting(gymbag.RecordingWrapper):
+        steps = 0
+
+        def step(self, action):
+            self.steps += 1
+            return super().step(action)
+
+    writer = gymbag.MemoryWriter()
+    env = Counting(make(library, "CartPole-v1"), writer)
+    assert isinstance(env, (Counting, {"gymnasium": gymnasium, "gym": gym}[library].Wrapper))
+    env.reset(seed=1)
+    env.step(0)
+    env.close()
+    assert (env.steps, writer.reader().nsteps) == (1, 1)
+
+
+def test_a_vector_env_is_refused_with_a_hint(path):
+    vector = gymnasium.make_vec("CartPole-v1", 2)
+    with pytest.raises(GymbagError, match="wrap each env inside"):
+        record_hdf5(vector, path)
+    vector.close()
+
+
+_FORKS = """
+import os, time
+read, write = os.pipe()
+play(env, [(seed, None) for seed in range(40)])
+child = os.fork()
+if child == 0:
+    os.read(read, 1)  # until the parent has closed the file
+    sys.exit(0)  # and so ends the copy of HDF5, and of the wrapper
+play(env, [(seed, None) for seed in range(40, 80)])
+env.close()
+os.write(write, b"x")
+os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_that_ends_after_the_recording_leaves_it_alone(path):
+    with start(_FORKS, path) as process:
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    twin = make("gymnasium", "CartPole-v1")
+    assert_recorded(HDF5Reader(path), [*play(twin, _MANY_RESETS[:40]), *play(twin, _MANY_RESETS[40:])])

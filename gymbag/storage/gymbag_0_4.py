@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -40,6 +41,10 @@ _FIELDS = ("time", "observation", "action", "reward", "done", "info")
 _BLOSC = 32001  # https://github.com/HDFGroup/hdf5_plugins: registered filters
 _PICKLED_NONE = re.compile(rb"(\x80.)?N\.", re.DOTALL)
 _RESTORE = "Restore the file from a backup."
+
+
+class CutInfoWarning(UserWarning):
+    """Gymbag 0.4 cut an info that was too long for its column; what it held is lost."""
 
 
 def is_table(node: h5py.Dataset) -> bool:
@@ -237,11 +242,14 @@ class Table:
         except (ValueError, RecursionError) as error:
             problem = str(error)
         limit = self._types["info"][1].itemsize
-        cut = f"; Gymbag 0.4 cut infos at {limit} bytes here" if len(text) == limit else ""
-        raise DamagedFileError(
-            f"{self._where}: the info of row {row} is no JSON object ({problem}{cut}). What was "
-            "cut is lost; the other columns, and the infos of other rows, can still be read."
-        )
+        if len(text) == limit:
+            warnings.warn(
+                f"{self._where}: the info of row {row} reads as None, as Gymbag 0.4 cut it at {limit} bytes",
+                CutInfoWarning,
+                stacklevel=2,
+            )
+            return None
+        raise DamagedFileError(f"{self._where}: the info of row {row} is no JSON object ({problem})")
 
     def _attribute(self, name: str) -> bytes | None:
         """Read a text attribute, None if there is none."""

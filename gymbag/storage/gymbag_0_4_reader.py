@@ -81,7 +81,8 @@ class TableEpisode(Episode):
 
     def __init__(self, reader: TableReader, index: int) -> None:
         first_rows, lengths, done = reader.table.episodes
-        ending = Ending.TERMINATED if done[index] else Ending.UNFINISHED
+        # A reset cannot end an episode, yet the original marked one that was followed by another reset.
+        ending = Ending.TERMINATED if done[index] and lengths[index] else Ending.UNFINISHED
         columns = reader.observation_column, reader.action_column
         super().__init__(index, int(lengths[index]), ending, *columns)
         self._reader = reader

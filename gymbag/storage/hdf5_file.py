@@ -11,12 +11,14 @@ import os
 import threading
 import weakref
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import h5py
 
-from gymbag.errors import DamagedFileError, FileInUseError, StorageError
+from gymbag.errors import DamagedFileError, FileInUseError, GymbagError, StorageError
 
 #: What identifies a file whatever the name it was opened under.
 _FileId = tuple[int, int]
@@ -29,6 +31,7 @@ class _Flusher(Protocol):
 
 _readers: weakref.WeakKeyDictionary[Any, _FileId] = weakref.WeakKeyDictionary()
 _writers: weakref.WeakValueDictionary[_FileId, Any] = weakref.WeakValueDictionary()
+_descriptors: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
 
 def open_file(path: Path, mode: str) -> h5py.File:
@@ -43,8 +46,7 @@ def open_file(path: Path, mode: str) -> h5py.File:
         found = "a folder" if path.is_dir() else "nothing"
         raise StorageError(f"expected an HDF5 file, found {found}: {path}")
     try:
-        # HDF5 1.10 and later read this version, and it lets arrays grow without bound at a flat
-        # cost.
+        # HDF5 1.10 and later read this version, and it lets arrays grow without bound at a flat cost.
         return h5py.File(path, mode, libver=("v110", "v110"))
     except OSError as error:
         reason = str(error)
@@ -64,6 +66,21 @@ def open_file(path: Path, mode: str) -> h5py.File:
                 f"expected an HDF5 file, found {_first_bytes(path)}: {path}; nothing was changed"
             ) from error
         raise DamagedFileError(f"{path} cannot be opened, and was not changed: {reason}") from error
+
+
+@contextmanager
+def damage_explained(path: Path) -> Iterator[None]:
+    """Turn what h5py raises on reading a damaged file into an error of our own.
+
+    Raises:
+        DamagedFileError: The block raised such an error.
+    """
+    try:
+        yield
+    except GymbagError:
+        raise
+    except (OSError, RuntimeError, LookupError, TypeError, ValueError) as error:
+        raise DamagedFileError(f"{path} is damaged, and was not changed: {error}") from error
 
 
 class FileOnDemand(ABC):
@@ -120,10 +137,11 @@ class FileOnDemand(ABC):
             writer.flush()  # what it has collected is to be read, too
         file = open_file(self._path, "r")
         try:
-            self._take_up(file)
-        except KeyError as error:
+            with damage_explained(self._path):
+                self._take_up(file)
+        except BaseException:
             file.close()
-            raise DamagedFileError(f"{self._path} is not the file that it was: {error}") from error
+            raise
         self._file = file
         _readers[self] = _identify(self._path)
 
@@ -150,9 +168,27 @@ def open_for_writing(path: Path) -> h5py.File:
     return open_file(path, "x")
 
 
-def begin_writing(path: Path, flusher: _Flusher) -> None:
+def begin_writing(path: Path, file: h5py.File, flusher: _Flusher) -> None:
     """Note who is writing to a file, to be asked to flush when it is read in the same process."""
     _writers[_identify(path)] = flusher
+    _descriptors[flusher] = file.id.get_vfd_handle()
+
+
+def _disarm() -> None:
+    """Keep a forked process from writing to the files of its parent.
+
+    Its copy of the HDF5 library would, as it ends, write what it knew of them at the fork.
+    """
+    for descriptor in _descriptors.values():
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, descriptor)
+        os.close(null)
+    _descriptors.clear()
+    _writers.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disarm)
 
 
 def check_unused(path: Path) -> None:
@@ -177,6 +213,7 @@ def end_writing(flusher: _Flusher) -> None:
     """Note that a writer has closed its file, so that readers see what it wrote last."""
     for identity in [identity for identity, writer in list(_writers.items()) if writer is flusher]:
         del _writers[identity]
+        _descriptors.pop(flusher, None)
         _release_readers(identity)
 
 

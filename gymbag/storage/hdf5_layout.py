@@ -1,17 +1,18 @@
 """Names and format version of gymbag's HDF5 files; `docs/format.md` specifies them for other languages.
 
-    NAME                           a group for each data set, named after the env; "/" in NAME nests
-    groups |   attributes                 format "gymbag", format_version "1.0", description,
-    observation_space, |                              action_space (both JSON) |-- observations
-    the columns of the table of steps, N rows each; a nested space has a |-- actions
-    group of columns, and ragged values a group with ends (see `columns`) |-- rewards, terminated,
-    truncated, times |-- infos/data, infos/ends     JSON of each info, and where it ends |--
-    episodes                   the table of episodes, E rows each |   |-- first_row, length, ending,
-    session, reset_time |   |-- reset_arguments/data, reset_arguments/ends |   |-- reset_info/data,
-    reset_info/ends |   `-- final_observation      formed like observations `-- sessions/data,
-    sessions/ends   JSON of each session: spec, versions, metadata
-
-The arrays of steps and episodes appear with the first step.
+NAME                          a group for each data set, named after the env; a "/" nests groups
+|   attributes                format "gymbag", format_version "1.0", description,
+|                             observation_space and action_space (JSON)
+|-- observations              the table of steps, N rows each; a nested space has a group of
+|-- actions                   arrays, and ragged values a group with ends (see `columns`)
+|-- rewards, terminated, truncated, times
+|-- infos                     data and ends: JSON of each info
+|-- episodes                  the table of episodes, E rows each
+|   |-- first_row, length, ending, session, reset_time
+|   |-- reset_arguments       data and ends: JSON of seed and options
+|   |-- reset_info            data and ends: JSON
+|   `-- final_observation     formed like observations
+`-- sessions                  data and ends: JSON of spec, versions and metadata
 """
 
 from __future__ import annotations

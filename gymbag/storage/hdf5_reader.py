@@ -15,7 +15,7 @@ from gymbag.spaces import Library
 from gymbag.storage.base import Header, Reader
 from gymbag.storage.gymbag_0_4 import Table, is_table, list_tables
 from gymbag.storage.gymbag_0_4_reader import TableReader
-from gymbag.storage.hdf5_file import open_file
+from gymbag.storage.hdf5_file import damage_explained, open_file
 from gymbag.storage.hdf5_layout import find_data_sets, is_data_set, read_identity
 from gymbag.storage.hdf5_store import HDF5Source
 from gymbag.storage.stream_reader import StreamReader
@@ -30,7 +30,7 @@ def list_datasets(filename: str | os.PathLike[str]) -> dict[str, str]:
     Raises:
         StorageError: The file is not there, or cannot be read.
     """
-    with open_file(Path(filename), "r") as file:
+    with open_file(Path(filename), "r") as file, damage_explained(Path(filename)):
         descriptions = {name: str(file[name].attrs.get("description", "")) for name in find_data_sets(file)}
         tables = {name: Table(file[name]).description for name in list_tables(file)}
     return {**descriptions, **tables}
@@ -81,7 +81,7 @@ class HDF5Reader(Reader):
 
     def _open(self, table: str | None) -> Reader:
         name = None if table is None else table.strip("/")
-        with open_file(self.path, "r") as file:
+        with open_file(self.path, "r") as file, damage_explained(self.path):
             if name is None:
                 names = [*find_data_sets(file), *list_tables(file)]
                 if len(names) != 1:

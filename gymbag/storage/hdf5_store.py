@@ -27,7 +27,7 @@ def rows_per_chunk(spec: ArraySpec) -> int:
     >>> rows_per_chunk(ArraySpec(np.dtype(np.uint8), (210, 160, 3)))
     10
     """
-    row_bytes = spec.dtype.itemsize * int(np.prod(spec.shape, dtype=np.int64))
+    row_bytes = spec.row_bytes
     # Ragged values come by the byte, of which a chunk may hold more.
     most = _CHUNK_BYTES // 4 if row_bytes == 1 and spec.dtype != np.bool_ else _CHUNK_ROWS
     return int(np.clip(_CHUNK_BYTES // max(row_bytes, 1), 1, most))
@@ -102,8 +102,7 @@ class HDF5Store(ArrayStore):
         return self._group.create_dataset(
             path,
             shape=(0, *spec.shape),
-            # HDF5 wants every fixed axis to be at least as long as a chunk, which is at least
-            # 1.
+            # HDF5 wants every fixed axis to be at least as long as a chunk, which is at least 1.
             maxshape=(None, *(size or None for size in spec.shape)),
             chunks=(rows_per_chunk(spec), *(size or 1 for size in spec.shape)),
             dtype=spec.dtype,
@@ -117,13 +116,14 @@ class HDF5Store(ArrayStore):
         with self._lock:
             for path, spec in specs.items():
                 self._arrays[path].flush()
-                old, new = self._group[path], self._create(f"{path}.wider", spec)
+                # No name of an array has a percent sign there, see `space_columns`.
+                old, new = self._group[path], self._create(f"{path}%wider", spec)
                 new.resize(len(old), axis=0)
                 block = old.chunks[0]
                 for start in range(0, len(old), block):
                     new[start : start + block] = old[start : start + block]
                 del self._group[path]
-                self._group.move(f"{path}.wider", path)
+                self._group.move(f"{path}%wider", path)
                 self._take(path, self._group[path])
 
     def dtypes(self) -> Mapping[str, np.dtype[Any]]:

@@ -10,7 +10,13 @@ import h5py
 from gymbag.errors import DamagedFileError, StorageError
 from gymbag.json_values import encode
 from gymbag.storage.base import Header
-from gymbag.storage.hdf5_file import begin_writing, check_unused, open_file, open_for_writing
+from gymbag.storage.hdf5_file import (
+    begin_writing,
+    check_unused,
+    damage_explained,
+    open_file,
+    open_for_writing,
+)
 from gymbag.storage.hdf5_layout import (
     check_name,
     check_room,
@@ -74,8 +80,9 @@ class HDF5Writer(StoreWriter):
                 create_data_set(file, header)
             elif header.description:
                 file[header.name].attrs["description"] = header.description
-            self._store = HDF5Store(file, header.name)
-            begin_writing(self.path, self._store)
+            with damage_explained(self.path):
+                self._store = HDF5Store(file, header.name)
+            begin_writing(self.path, file, self._store)
             return self._store
         except BaseException:
             file.close()
@@ -84,7 +91,7 @@ class HDF5Writer(StoreWriter):
     def _is_known(self, header: Header) -> bool:
         """Tell whether the file has the data set; refuse what cannot be continued, and change nothing."""
         check_unused(self.path)
-        with open_file(self.path, "r") as file:
+        with open_file(self.path, "r") as file, damage_explained(self.path):
             if not isinstance(file.get(header.name, getlink=True), h5py.HardLink) or not is_data_set(
                 file[header.name]
             ):

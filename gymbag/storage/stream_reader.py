@@ -14,7 +14,7 @@ from gymbag.episode import Ending, Episode, Field
 from gymbag.errors import DamagedFileError
 from gymbag.spaces import Description
 from gymbag.storage.base import Header, Reader
-from gymbag.storage.stream import ArraySource
+from gymbag.storage.stream import ArraySource, array_specs
 
 
 class StreamReader(Reader):
@@ -88,6 +88,13 @@ class StreamReader(Reader):
         """Count the episodes."""
         return self.store.length("episodes/length")
 
+    @functools.cached_property
+    def mean_row_bytes(self) -> int:
+        """Bytes of the observation and info of a step, on average."""
+        specs = array_specs({"observations": self.observation_column, "infos": ValueColumn()})
+        total = sum(self.store.length(path) * spec.row_bytes for path, spec in specs.items())
+        return total // max(self.store.length("rewards"), 1)
+
     def read_episode(self, index: int) -> Episode:
         """Return an episode by its number, from 0 to len(self) - 1."""
         first_row, length, ending = (
@@ -123,6 +130,7 @@ class StreamEpisode(Episode):
     def __init__(self, reader: StreamReader, index: int, first_row: int, length: int, ending: Ending) -> None:
         super().__init__(index, length, ending, reader.observation_column, reader.action_column)
         self._read_array = reader.store.read
+        self._row_bytes = reader.mean_row_bytes
         self._first_row = first_row
 
     def read(self, field: Field, start: int, stop: int) -> Any:
@@ -143,6 +151,11 @@ class StreamEpisode(Episode):
             parts = [self._own(column, f"reset_{field[:-1]}")] if start == 0 else []
             parts.append(self._rows(column, field, max(start - 1, 0), stop - 1))
         return parts[0] if len(parts) == 1 else column.map(_concatenate, *parts)
+
+    @property
+    def row_bytes(self) -> int:
+        """About how many bytes a step takes: as many as an average one of the whole recording."""
+        return self._row_bytes
 
     def _rows(self, column: Column, name: str, start: int, stop: int) -> Any:
         first = self._first_row

@@ -57,13 +57,17 @@ class _TableWriter:
         """Hand rows to the store."""
         if not rows:
             return
-        for position, (name, column) in enumerate(self._columns.items()):
-            for path, array in column.pack(rows[position :: self.width]).items():
-                full_path = join(name, path)
-                if full_path in self._ends and len(array):
-                    array = array + self._ends[full_path]
-                    self._ends[full_path] = int(array[-1])
-                self._store.append(full_path, array)
+        # All are packed before any is appended, lest an error leave the columns unequal.
+        packed = {
+            join(name, path): array
+            for position, (name, column) in enumerate(self._columns.items())
+            for path, array in column.pack(rows[position :: self.width]).items()
+        }
+        for path, array in packed.items():
+            if path in self._ends and len(array):
+                array = array + self._ends[path]
+                self._ends[path] = int(array[-1])
+            self._store.append(path, array)
 
 
 class StreamWriter:
@@ -91,6 +95,7 @@ class StreamWriter:
         self._in_episode = False
         self._reset: tuple[bytes, float, bytes] = (b"", 0.0, b"")
         self._first_row = 0
+        self._info_bytes = 0  # of the pending steps
         self._session = store.length("sessions/ends")
         sessions = _TableWriter(store, {"sessions": ValueColumn()})
         sessions.write([facts])
@@ -171,8 +176,8 @@ class StreamWriter:
         observation: Any,
         action: Any,
         reward: Any,
-        terminated: bool,
-        truncated: bool,
+        terminated: Any,
+        truncated: Any,
         info: Mapping[str, Any],
     ) -> None:
         """See `Writer.write_step`."""
@@ -181,6 +186,8 @@ class StreamWriter:
         if not self._dtypes_decided:
             self._make_room(observation, action)
             self._dtypes_decided = True
+        if type(terminated) is not bool or type(truncated) is not bool:
+            terminated, truncated = _as_bool(terminated, "terminated"), _as_bool(truncated, "truncated")
         outcome = (
             reward if type(reward) is float else _as_float(reward),
             terminated,
@@ -193,17 +200,16 @@ class StreamWriter:
         except LossyCastError:
             self._make_room(observation, action)
             taken, latest = self._action_column.freeze(action), self._observation_column.freeze(observation)
+        self._info_bytes += len(outcome[-1])
         # With the latest observation, which is there already, this is a row; the new one begins the next.
         row = (taken, *outcome, latest)
         if terminated or truncated:
             with uninterrupted():
                 self._steps.add(row)
-                self._end_episode(
-                    Ending(Ending.TERMINATED * bool(terminated) | Ending.TRUNCATED * bool(truncated))
-                )
+                self._end_episode(Ending(Ending.TERMINATED * terminated | Ending.TRUNCATED * truncated))
         else:
             self._steps.add(row)
-        if len(self._steps.pending) > self._block_items:
+        if len(self._steps.pending) > self._block_items or self._info_bytes > _BLOCK_BYTES:
             self.flush()
 
     def _end_episode(self, ending: Ending) -> None:
@@ -231,6 +237,7 @@ class StreamWriter:
 
     def _write_pending(self) -> None:
         # Episodes are taken first, so that none is written before its steps are.
+        self._info_bytes = 0
         episodes = self._episodes.take()
         self._steps.write(self._steps.take())
         self._episodes.write(episodes)
@@ -243,6 +250,13 @@ def _as_float(reward: Any) -> float:
         if number == array.item() or np.isnan(number):
             return number
     raise SpaceError(f"expected a reward that is one number, which float64 holds, found {reward!r}")
+
+
+def _as_bool(flag: Any, name: str) -> bool:
+    array = np.asarray(flag)
+    if array.size == 1 and array.dtype.kind in "biu" and array.item() in (0, 1):
+        return bool(array.item())
+    raise SpaceError(f"expected {name} to be True or False, found {flag!r}")
 
 
 class StoreWriter(Writer):

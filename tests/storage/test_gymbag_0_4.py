@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from gymbag.errors import DamagedFileError, StorageError
-from gymbag.storage.gymbag_0_4 import Table, is_table, list_tables
+from gymbag.storage.gymbag_0_4 import CutInfoWarning, Table, is_table, list_tables
 
 REAL = Path(__file__).parents[1] / "data" / "gymbag_0_4_9"
 ARRAYS = ("time", "observation", "action", "reward", "done")
@@ -278,11 +278,16 @@ def test_infos(file: h5py.File) -> None:
 
 
 BAD_INFOS = {
-    "cut": (b'{"key":"%s"}' % (b"v" * 60), "cut infos at 40 bytes"),
     "not ascii": (b'{"a":"\xff"}', "no JSON object"),
     "not a dict": (b"[1]", r"found \[1\]"),
     "no JSON": (b"{", "no JSON object"),
 }
+
+
+def test_an_info_that_was_cut_reads_as_none_with_a_warning(file: h5py.File) -> None:
+    table = Table(write_table(file, infos=(b"{}", b'{"key":"%s"}' % (b"v" * 60))))
+    with pytest.warns(CutInfoWarning, match=r"old\.h5: table /table: the info of row 1 .* 40 bytes"):
+        assert table.read("info", 0, 2) == ({}, None)
 
 
 @pytest.mark.parametrize(("info", "message"), BAD_INFOS.values(), ids=BAD_INFOS)
@@ -412,7 +417,7 @@ import sys
 sys.modules["hdf5plugin"] = None
 import h5py
 from gymbag.errors import MissingExtraError
-from gymbag.storage.gymbag_0_4 import Table
+from gymbag.storage.gymbag_0_4 import CutInfoWarning, Table
 with h5py.File({str(REAL / "cartpole.h5")!r}) as file:
     table = Table(file["CartPole-v1"])
     assert table.rows == 55 and table.action_space["n"] == 2

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import h5py
 import numpy as np
 import pytest
@@ -33,6 +34,8 @@ from gymbag.errors import (
     SpaceError,
     StorageError,
 )
+from gymbag.spaces import describe_space
+from gymbag.storage.base import Header
 from gymbag.storage.hdf5_reader import HDF5Reader, get_dataset, list_datasets
 from gymbag.storage.hdf5_writer import HDF5Writer
 
@@ -746,3 +749,40 @@ def test_the_file_does_not_grow_by_reading_or_by_empty_sessions(path: Path) -> N
     for _ in range(20):
         write(HDF5Writer(path), header_of(BOX, DISCRETE), [])
     assert path.stat().st_size < size + 20_000
+
+
+def test_an_array_is_widened_beside_any_other_name(path: Path) -> None:
+    box = gymnasium.spaces.Box(-1, 1, (2,))
+    space = gymnasium.spaces.Dict({"a": box, "a.wider": box, "a%wider": box})
+    writer = HDF5Writer(path)
+    description = describe_space(space)
+    writer.begin(Header("data", description, describe_space(gymnasium.spaces.Discrete(2))))
+    values = [{key: np.full(2, 0.5, np.float32) for key in space} for _ in range(3)]
+    values[2]["a"] = np.full(2, 0.1)
+    writer.write_reset(0.0, values[0], {}, None, None)
+    for value in values[1:]:
+        writer.write_step(0.0, value, 0, 0.0, False, False, {})
+    writer.close()
+    observations = HDF5Reader(path)[0].observations
+    assert {key: rows.dtype.name for key, rows in observations.items()} == {
+        "a": "float64",
+        "a%wider": "float32",
+        "a.wider": "float32",
+    }
+    assert observations["a"].tolist() == [[0.5, 0.5], [0.5, 0.5], [0.1, 0.1]]
+
+
+def test_steps_with_large_infos_are_read_a_few_at_a_time(path: Path) -> None:
+    writer = HDF5Writer(path)
+    (episode,) = play(BOX, [(400, T)], actions=DISCRETE)
+    episode.infos[:] = [{"image": np.full(30_000, step % 256, np.uint8)} for step in range(401)]
+    write(writer, header_of(BOX, DISCRETE), [episode])
+    steps = iter(HDF5Reader(path)[0])
+    next(steps)
+    tracemalloc.start()
+    for step, found in enumerate(steps, start=1):
+        assert found.info is not None
+        assert found.info["image"][0] == step % 256
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 12_000_000, "of 12 MB of images, which take 16 MB as text"

@@ -344,7 +344,7 @@ def test_nan_equals_nan_and_an_infinity_itself_only(tolerance):
 @pytest.mark.parametrize(
     "info",
     [
-        {"time": np.datetime64("NaT")},
+        {"time": np.datetime64("NaT", "s")},
         {"times": np.array(["NaT", "2026-01-01"], "M8[s]")},
         {"objects": np.array([float("nan"), None], dtype=object)},
         {"objects": np.array([[1, 2], None, "x"], dtype=object)},
