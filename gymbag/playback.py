@@ -135,23 +135,37 @@ def _copy_step(step: Any) -> Step:
 
 
 class PlaybackMethods:
-    """The methods of a replay env, for both libraries; see `for_gymnasium.PlaybackEnv`."""
+    """A replay env but for its library, which `for_gymnasium` and `for_gym` add; see there."""
+
+    #: The library, and the class of its specs.
+    library: ClassVar[Library]
+    spec_class: ClassVar[Any]
 
     #: Tells recorders of a replay to name the data set as it was.
     replays_a_gymbag_recording = True
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 30}
 
-    def _begin(
+    def __init__(
         self,
-        library: Library,
         source: Source,
-        observation_space: Any,
-        action_space: Any,
-        render_mode: str | None,
-        truncate_unfinished: bool,
+        observation_space: Any = None,
+        action_space: Any = None,
+        *,
+        render_mode: str | None = None,
+        truncate_unfinished: bool = False,
     ) -> None:
+        # Whoever makes an env from this spec gets a replay of the same source, from its beginning.
+        self.spec = self.spec_class(
+            id="gymbag/Playback-v0",
+            entry_point=lambda **options: type(self)(
+                source, observation_space, action_space, truncate_unfinished=truncate_unfinished, **options
+            ),
+            nondeterministic=True,
+            order_enforce=False,
+            disable_env_checker=True,
+        )
         if isinstance(source, Reader):
-            source = source.in_library(library)
+            source = source.in_library(self.library)
             observation_space = source.observation_space if observation_space is None else observation_space
             action_space = source.action_space if action_space is None else action_space
         if observation_space is None or action_space is None:
@@ -184,7 +198,15 @@ class PlaybackMethods:
         """Whether the last episode has been replayed to its end."""
         return self._playback.played_out
 
-    def _replay_reset(self, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin the next episode, or the one given by `options={"episode": number}`; the seed has no effect.
+
+        Raises:
+            PlaybackError: There is no such episode.
+        """
+        super().reset(seed=seed)  # type: ignore[misc]  # of the library's Env, the second base
         first = self._playback.reset(options)
         return self._show(first.observation), first.info or {}
 
