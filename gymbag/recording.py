@@ -30,6 +30,13 @@ from gymbag.storage.hdf5_writer import HDF5Writer
 _PACKAGES = ("gymbag", "gymnasium", "gym", "numpy", "h5py", "ale-py", "mujoco")
 
 
+class _State:
+    """Which of its states a wrapper is in, apart from it: setting an attribute of a wrapper takes a while."""
+
+    in_episode = False
+    closed = False
+
+
 class RecordingWrapper:
     """Wraps an env so that everything that happens is recorded.
 
@@ -93,8 +100,7 @@ class RecordingWrapper:
         )
         self._writer = writer
         self._clock = clock
-        self._in_episode = False
-        self._closed = False
+        self._state = _State()
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
         """Reset the env and begin an episode; one that is under way is kept, unfinished.
@@ -102,15 +108,15 @@ class RecordingWrapper:
         Raises:
             RecordingError: The recording is closed.
         """
-        if self._closed:
+        if self._state.closed:
             raise RecordingError("this recording is closed; wrap a new env to record more")
         arguments = {"seed": seed, "options": options}
         given = {name: value for name, value in arguments.items() if value is not None}
         recorded_options = nested.copy(options)  # the env may change them
-        self._in_episode = False
+        self._state.in_episode = False
         observation, info = result = self.env.reset(**given)
         self._writer.write_reset(self._clock(), observation, self._choose_info(info), seed, recorded_options)
-        self._in_episode = True
+        self._state.in_episode = True
         return result
 
     def step(self, action: Any) -> Any:
@@ -120,15 +126,16 @@ class RecordingWrapper:
             RecordingError: No episode is under way: before the first reset, after an episode's last
                 step, or after `close`. The env has not been stepped then.
         """
-        if not self._in_episode:
+        state = self._state
+        if not state.in_episode:
             raise RecordingError(
                 "this recording is closed; wrap a new env to record more"
-                if self._closed
+                if state.closed
                 else "expected reset() before step(): no episode is under way"
             )
         given = action if isinstance(action, int) else nested.copy(action)  # the env may change it
         # A step that fails, or cannot be recorded, cuts the episode, as no other may take its place.
-        self._in_episode = False
+        state.in_episode = False
         observation, reward, terminated, truncated, info = result = self.env.step(action)
         self._writer.write_step(
             self._clock(),
@@ -139,12 +146,12 @@ class RecordingWrapper:
             truncated,
             self._choose_info(info),
         )
-        self._in_episode = not (terminated or truncated)
+        state.in_episode = not (terminated or truncated)
         return result
 
     def close(self) -> None:
         """Close the recording, keeping an episode under way unfinished, and close the env."""
-        self._closed, self._in_episode = True, False
+        self._state.closed, self._state.in_episode = True, False
         try:
             self._writer.close()
         finally:

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Handle a Ctrl-C that comes during the block only at its end.
+class Uninterrupted:
+    """Handles a Ctrl-C that comes during a `with` block only at its end.
 
     Python raises KeyboardInterrupt between any two instructions of the main thread, and nowhere else; so in
     other threads there is nothing to do.
     """
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
-        return
-    received: list[tuple[Any, ...]] = []
-    signal.signal(signal.SIGINT, lambda *arguments: received.append(arguments))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        if received:
-            handler(*received[-1])
+
+    def __enter__(self) -> None:
+        """Begin to take note of Ctrl-C rather than to act on it."""
+        self._received: list[tuple[Any, ...]] = []
+        self._handler: Any = None
+        if threading.get_ident() == threading.main_thread().ident:
+            handler = signal.getsignal(signal.SIGINT)
+            if callable(handler):
+                self._handler = handler
+                signal.signal(signal.SIGINT, self._note)
+
+    def _note(self, *arguments: Any) -> None:
+        self._received.append(arguments)
+
+    def __exit__(self, *_: object) -> None:
+        """Act on a Ctrl-C that came."""
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+            if self._received:
+                self._handler(*self._received[-1])

@@ -19,7 +19,7 @@ from gymbag.infos import InfoEncoder
 from gymbag.space_columns import column_of
 from gymbag.storage.base import Header, Writer
 from gymbag.storage.stream import ArrayStore, array_specs, episode_columns, step_columns
-from gymbag.uninterrupted import uninterrupted
+from gymbag.uninterrupted import Uninterrupted
 
 # Rows are handed to the store when they are this many, or fill about this many bytes.
 _BLOCK_ROWS = 1024
@@ -123,7 +123,7 @@ class StreamWriter:
         Raises:
             SpaceError: There is no such dtype.
         """
-        with uninterrupted(), self._lock:
+        with Uninterrupted(), self._lock:
             self._write_pending()
             columns = self._observation_column, self._action_column
             latest = [columns[0].thaw(frozen) for frozen in self._steps.pending]
@@ -164,7 +164,7 @@ class StreamWriter:
         arguments = {"seed": seed, "options": options}
         given = {name: value for name, value in arguments.items() if value is not None}
         reset = (self._encode_arguments(given), time, self._encode_info(info))
-        with uninterrupted():
+        with Uninterrupted():
             self._end_episode(Ending.UNFINISHED)
             with self._lock:
                 self._reset, self._first_row, self._in_episode = reset, self._rows(), True
@@ -204,7 +204,7 @@ class StreamWriter:
         # With the latest observation, which is there already, this is a row; the new one begins the next.
         row = (taken, *outcome, latest)
         if terminated or truncated:
-            with uninterrupted():
+            with Uninterrupted():
                 self._steps.add(row)
                 self._end_episode(Ending(Ending.TERMINATED * terminated | Ending.TRUNCATED * truncated))
         else:
@@ -226,13 +226,13 @@ class StreamWriter:
 
     def finish(self) -> None:
         """Keep the open episode, if any, unfinished, and hand everything to the store."""
-        with uninterrupted():
+        with Uninterrupted():
             self._end_episode(Ending.UNFINISHED)
             self.flush()
 
     def flush(self) -> None:
         """Hand everything to the store but the latest observation of an open episode."""
-        with uninterrupted(), self._lock:
+        with Uninterrupted(), self._lock:
             self._write_pending()
 
     def _write_pending(self) -> None:
@@ -282,7 +282,7 @@ class StoreWriter(Writer):
         # All that may complain about the header comes before anything is written.
         frozen = ValueColumn().freeze(facts)
         columns = column_of(header.observation_space), column_of(header.action_space)
-        with uninterrupted():
+        with Uninterrupted():
             store = self.open_store(header)
             try:
                 stream = StreamWriter(store, *columns, frozen)
@@ -338,7 +338,7 @@ class StoreWriter(Writer):
 def _finish(stream: StreamWriter, store: ArrayStore, process: int) -> None:
     if os.getpid() != process:
         return  # a forked child must leave its parent's recording alone
-    with uninterrupted():
+    with Uninterrupted():
         try:
             stream.finish()
         finally:
