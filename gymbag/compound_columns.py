@@ -300,6 +300,8 @@ class OneOfColumn(Column):
             column.unpack(below(read, str(number)), start, stop)
             for number, column in enumerate(self.alternatives)
         ]
+        if any(len(values[choice][row]) != 1 for row, choice in enumerate(choices)):
+            raise DamagedFileError(f"expected one value of each choice in rows {start} to {stop}")
         return tuple((choice, values[choice][row][0]) for row, choice in enumerate(choices))
 
     def iterate(self, stack: tuple[Any, ...]) -> Iterator[Any]:

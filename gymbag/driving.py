@@ -71,7 +71,8 @@ class PlaybackAgent:
         return True
 
     def _take(self) -> None:
-        self._upcoming = list(itertools.islice(self._actions, 1))
+        # A copy, because what makes the actions may use one buffer for all, and is an action ahead.
+        self._upcoming = [nested.copy(action) for action in itertools.islice(self._actions, 1)]
 
     @property
     def done(self) -> bool:

@@ -68,6 +68,7 @@ class Playback:
         self._steps = iter(self._episode)
         found = next(self._steps, None)
         if found is None:
+            self._leave_episode()
             raise PlaybackError(f"episode {self.index} has no steps, not even a reset")
         first = _copy_step(found)
         self._take_step()

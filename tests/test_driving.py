@@ -375,3 +375,14 @@ def test_running_a_seeded_env_again_gives_an_equal_recording(library, env_id, tm
     outcome = compare(first, again)
     assert outcome, outcome
     assert len(HDF5Reader(again)) == 3
+
+
+def test_actions_that_share_a_buffer_are_given_as_they_were():
+    def noise():
+        buffer = np.zeros(1, np.float32)
+        for number in range(4):
+            buffer[0] = number / 10
+            yield buffer
+
+    _, *steps = run_episode(make("gymnasium", "Pendulum-v1"), noise())
+    assert [float(step.action[0]) for step in steps] == [float(np.float32(n / 10)) for n in range(4)]

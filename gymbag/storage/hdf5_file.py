@@ -31,6 +31,7 @@ class _Flusher(Protocol):
 
 _readers: weakref.WeakKeyDictionary[Any, _FileId] = weakref.WeakKeyDictionary()
 _writers: weakref.WeakValueDictionary[_FileId, Any] = weakref.WeakValueDictionary()
+_registry = threading.Lock()  # around the readers, which any thread may open
 _descriptors: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
 
@@ -56,7 +57,9 @@ def open_file(path: Path, mode: str) -> h5py.File:
             ) from error
         if not os.access(path, os.W_OK if mode == "r+" else os.R_OK) or mode == "x":
             raise StorageError(f"cannot open {path}: {reason}") from error
-        if "file is already open" in reason:
+        if "already open" in reason and "h5clear" not in reason:
+            raise FileInUseError(f"{path} is open in this process; close it there first") from error
+        if "h5clear" in reason:
             raise DamagedFileError(
                 f"{path} was not closed, because the process that recorded to it was killed; HDF5's own tool "
                 f"may open it again: h5clear --status --increment {path}"
@@ -143,7 +146,8 @@ class FileOnDemand(ABC):
             file.close()
             raise
         self._file = file
-        _readers[self] = _identify(self._path)
+        with _registry:
+            _readers[self] = _identify(self._path)
 
     def close(self) -> None:
         """Close the file; reading again opens it again."""
@@ -179,6 +183,8 @@ def _disarm() -> None:
 
     Its copy of the HDF5 library would, as it ends, write what it knew of them at the fork.
     """
+    global _registry
+    _registry = threading.Lock()  # another thread of the parent may have held it
     for descriptor in _descriptors.values():
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, descriptor)
@@ -205,7 +211,9 @@ def check_unused(path: Path) -> None:
 
 
 def _release_readers(identity: _FileId) -> None:
-    for reader in [reader for reader, held in list(_readers.items()) if held == identity]:
+    with _registry:
+        readers = [reader for reader, held in list(_readers.items()) if held == identity]
+    for reader in readers:
         reader.close()
 
 

@@ -61,6 +61,18 @@ def is_data_set(node: Any) -> bool:
     return isinstance(found, str) and found == FORMAT
 
 
+def find_node(file: h5py.File, name: str) -> Any:
+    """Return the node of a name, or None if there is none in the file itself: links are not followed."""
+    node = file
+    for part in name.split("/"):
+        if part in ("", ".", "..") or not isinstance(node, h5py.Group):
+            return None
+        if not isinstance(node.get(part, getlink=True), h5py.HardLink):
+            return None
+        node = node[part]
+    return node
+
+
 def walk(file: h5py.File) -> Iterator[tuple[str, Any]]:
     """Yield our data sets, and every HDF5 dataset outside of them, by their names.
 

@@ -16,7 +16,7 @@ from gymbag.storage.base import Header, Reader
 from gymbag.storage.gymbag_0_4 import Table, is_table, list_tables
 from gymbag.storage.gymbag_0_4_reader import TableReader
 from gymbag.storage.hdf5_file import damage_explained, open_file
-from gymbag.storage.hdf5_layout import find_data_sets, is_data_set, read_identity
+from gymbag.storage.hdf5_layout import find_data_sets, find_node, is_data_set, read_identity
 from gymbag.storage.hdf5_store import HDF5Source
 from gymbag.storage.stream_reader import StreamReader
 
@@ -87,7 +87,7 @@ class HDF5Reader(Reader):
                 if len(names) != 1:
                     raise self._not_chosen(names)
                 (name,) = names
-            node = file.get(name)
+            node = find_node(file, name)
             if is_data_set(node):
                 return StreamReader(HDF5Source(self.path.absolute(), name), *read_identity(node))
             if is_table(node):

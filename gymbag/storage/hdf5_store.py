@@ -20,6 +20,10 @@ from gymbag.storage.stream import ArraySource, ArrayStore
 _CHUNK_BYTES = 1 << 20
 _CHUNK_ROWS = 4096
 
+# While an array is rewritten, the new one has this behind its name, which no name of an array can have:
+# `space_columns` writes a percent sign as %25.
+_WIDER = "%wider"
+
 
 def rows_per_chunk(spec: ArraySpec) -> int:
     """Choose how many rows make a chunk.
@@ -44,6 +48,8 @@ class _GrowingArray:
         self.length = self._written
 
     def append(self, rows: np.ndarray) -> None:
+        if not len(rows):
+            return
         self._pending.append(rows)
         self.length += len(rows)
         if self.length - self._written >= self._chunk_rows:
@@ -85,7 +91,7 @@ class HDF5Store(ArrayStore):
         self._group.visititems(self._take)
 
     def _take(self, path: str, node: h5py.HLObject) -> None:
-        if isinstance(node, h5py.Dataset):
+        if isinstance(node, h5py.Dataset) and not path.endswith(_WIDER):
             if node.maxshape[:1] != (None,):
                 raise DamagedFileError(
                     f"{self._file.filename}: {node.name} cannot grow; record to a new file"
@@ -116,14 +122,15 @@ class HDF5Store(ArrayStore):
         with self._lock:
             for path, spec in specs.items():
                 self._arrays[path].flush()
-                # No name of an array has a percent sign there, see `space_columns`.
-                old, new = self._group[path], self._create(f"{path}%wider", spec)
+                if path + _WIDER in self._group:  # left over from an attempt that failed
+                    del self._group[path + _WIDER]
+                old, new = self._group[path], self._create(path + _WIDER, spec)
                 new.resize(len(old), axis=0)
                 block = old.chunks[0]
                 for start in range(0, len(old), block):
                     new[start : start + block] = old[start : start + block]
                 del self._group[path]
-                self._group.move(f"{path}%wider", path)
+                self._group.move(path + _WIDER, path)
                 self._take(path, self._group[path])
 
     def dtypes(self) -> Mapping[str, np.dtype[Any]]:
@@ -162,20 +169,23 @@ class HDF5Store(ArrayStore):
         if self.flush_stream is not None:
             self.flush_stream()
         with self._lock:
-            for array in self._arrays.values():
-                array.flush()
-            self._file.flush()
+            if self._file:  # another thread may have closed it just now
+                for array in self._arrays.values():
+                    array.flush()
+                self._file.flush()
 
     def close(self) -> None:
         """Write everything, and close the file."""
-        with self._lock:
-            try:
-                if self._file:
-                    for array in self._arrays.values():
-                        array.flush()
-            finally:
-                self._file.close()
-                end_writing(self)
+        try:
+            with self._lock:
+                try:
+                    if self._file:
+                        for array in self._arrays.values():
+                            array.flush()
+                finally:
+                    self._file.close()
+        finally:
+            end_writing(self)  # without the lock, as a reader may be waiting for it
 
 
 class HDF5Source(FileOnDemand, ArraySource):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import h5py
-
 from gymbag.errors import DamagedFileError, StorageError
 from gymbag.json_values import encode
 from gymbag.storage.base import Header
@@ -21,6 +19,7 @@ from gymbag.storage.hdf5_layout import (
     check_name,
     check_room,
     create_data_set,
+    find_node,
     is_data_set,
     is_text,
     read_identity,
@@ -92,12 +91,11 @@ class HDF5Writer(StoreWriter):
         """Tell whether the file has the data set; refuse what cannot be continued, and change nothing."""
         check_unused(self.path)
         with open_file(self.path, "r") as file, damage_explained(self.path):
-            if not isinstance(file.get(header.name, getlink=True), h5py.HardLink) or not is_data_set(
-                file[header.name]
-            ):
+            node = find_node(file, header.name)
+            if not is_data_set(node):
                 check_room(file, header.name)
                 return False
-            _, *spaces, _ = read_identity(file[header.name])
+            _, *spaces, _ = read_identity(node)
         for kind, expected, found in zip(
             ("observation", "action"), map(encode, spaces), header.spaces_as_json(), strict=True
         ):

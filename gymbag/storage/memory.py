@@ -38,7 +38,8 @@ class _MemoryStore(ArrayStore):
                 self._blocks[path] = [block.astype(spec.dtype) for block in self._blocks[path]]
 
     def append(self, path: str, rows: np.ndarray) -> None:
-        self._blocks[path].append(rows)
+        if len(rows):
+            self._blocks[path].append(rows)
 
     def read(self, path: str, start: int, stop: int) -> np.ndarray:
         with _reading:

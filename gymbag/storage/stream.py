@@ -96,6 +96,18 @@ def array_specs(columns: Mapping[str, Column]) -> dict[str, ArraySpec]:
     }
 
 
+def _check_ends(source: ArraySource, path: str, specs: Mapping[str, ArraySpec]) -> None:
+    """Make sure that the last end is where the arrays end that it is about."""
+    rows = source.length(path)
+    end = int(source.read(path, rows - 1, rows)[0]) if rows else 0
+    base = path.removesuffix("ends")
+    for other in specs:
+        parts = other.removeprefix(base).split("/") if other.startswith(base) else [""]
+        direct = parts == ["data"] or (parts[0] == "items" and not {"items", "data"} & set(parts[1:]))
+        if direct and source.length(other) != end:
+            raise DamagedFileError(f"{path} goes to {end}, and {other} to {source.length(other)}")
+
+
 def check_arrays(source: ArraySource, header: Header) -> None:
     """Make sure that the arrays of each table are equally long, of the right shape, and cover each other.
 
@@ -117,6 +129,8 @@ def check_arrays(source: ArraySource, header: Header) -> None:
             # Below these there is a row for each item, or for each byte.
             if "items" not in parts and "data" not in parts and source.length(path) != rows:
                 raise DamagedFileError(f"{name} has {rows} rows, and {path} {source.length(path)}")
+            if spec.cumulative:
+                _check_ends(source, path, array_specs(columns))
     count = source.length("episodes/length")
     covered = 0
     if count:

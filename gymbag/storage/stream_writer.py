@@ -96,6 +96,7 @@ class StreamWriter:
         self._reset: tuple[bytes, float, bytes] = (b"", 0.0, b"")
         self._first_row = 0
         self._info_bytes = 0  # of the pending steps
+        self._broken = False  # whether a write failed half-way
         self._session = store.length("sessions/ends")
         sessions = _TableWriter(store, {"sessions": ValueColumn()})
         sessions.write([facts])
@@ -154,6 +155,7 @@ class StreamWriter:
         options: Mapping[str, Any] | None,
     ) -> None:
         """See `Writer.write_reset`."""
+        self._check_whole()
         if not self._dtypes_decided:
             self._make_room(observation)
         try:
@@ -181,6 +183,7 @@ class StreamWriter:
         info: Mapping[str, Any],
     ) -> None:
         """See `Writer.write_step`."""
+        self._check_whole()
         if not self._in_episode:
             raise RecordingError("expected write_reset() before write_step(): no episode is under way")
         if not self._dtypes_decided:
@@ -235,12 +238,24 @@ class StreamWriter:
         with Uninterrupted(), self._lock:
             self._write_pending()
 
+    def _check_whole(self) -> None:
+        if self._broken:
+            raise RecordingError(
+                "an earlier write failed, so nothing more is recorded; close the env, and use a new file"
+            )
+
     def _write_pending(self) -> None:
-        # Episodes are taken first, so that none is written before its steps are.
-        self._info_bytes = 0
-        episodes = self._episodes.take()
-        self._steps.write(self._steps.take())
-        self._episodes.write(episodes)
+        if self._broken:
+            return  # columns of which some lack rows must not get more
+        try:
+            self._info_bytes = 0
+            # Episodes are taken first, so that none is written before its steps are.
+            episodes = self._episodes.take()
+            self._steps.write(self._steps.take())
+            self._episodes.write(episodes)
+        except BaseException:
+            self._broken = True
+            raise
 
 
 def _as_float(reward: Any) -> float:

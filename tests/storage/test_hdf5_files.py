@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -786,3 +787,54 @@ def test_steps_with_large_infos_are_read_a_few_at_a_time(path: Path) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 12_000_000, "of 12 MB of images, which take 16 MB as text"
+
+
+def test_a_link_out_of_a_file_is_not_followed(path: Path) -> None:
+    precious = path.with_name("precious.h5")
+    record(precious, name="mine/data")
+    before = precious.read_bytes()
+    with h5py.File(path, "w") as file:
+        file["mine"] = h5py.ExternalLink("precious.h5", "/mine")
+    with pytest.raises(StorageError):
+        record(path, name="mine/data")
+    with pytest.raises(DataSetNotFoundError):
+        HDF5Reader(path, "mine/data")
+    assert precious.read_bytes() == before
+
+
+def test_bytes_too_many_are_noticed_before_more_is_recorded(path: Path) -> None:
+    case = space_case("Text")
+    writer = HDF5Writer(path)
+    write(writer, header_of(case), play(case, [(3, T)]))
+    with h5py.File(path, "r+") as file:
+        data = file[f"{header_of(case).name}/observations/data"]
+        data.resize(len(data) + 2, axis=0)
+    with pytest.raises(DamagedFileError, match="observations/ends"):
+        HDF5Writer(path).begin(header_of(case))
+
+
+def test_a_file_that_plain_h5py_has_open_is_in_use(path: Path) -> None:
+    record(path)
+    with h5py.File(path), pytest.raises(FileInUseError, match="open in this process"):
+        record(path)
+    record(path)
+
+
+def test_closing_while_another_thread_reads_does_not_hang(path: Path) -> None:
+    record(path)
+    stop = threading.Event()
+
+    def read() -> None:
+        reader = HDF5Reader(path, name)
+        while not stop.is_set():
+            len(reader)
+            reader.close()
+
+    (name,) = list_datasets(path)
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    for _ in range(60):
+        record(path)
+    stop.set()
+    thread.join(60)
+    assert not thread.is_alive()
