@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -818,23 +817,3 @@ def test_a_file_that_plain_h5py_has_open_is_in_use(path: Path) -> None:
     with h5py.File(path), pytest.raises(FileInUseError, match="open in this process"):
         record(path)
     record(path)
-
-
-def test_closing_while_another_thread_reads_does_not_hang(path: Path) -> None:
-    record(path)
-    stop = threading.Event()
-
-    def read() -> None:
-        reader = HDF5Reader(path, name)
-        while not stop.is_set():
-            len(reader)
-            reader.close()
-
-    (name,) = list_datasets(path)
-    thread = threading.Thread(target=read, daemon=True)
-    thread.start()
-    for _ in range(60):
-        record(path)
-    stop.set()
-    thread.join(60)
-    assert not thread.is_alive()
