@@ -19,7 +19,7 @@ MISSING = type("Missing", (), {"__repr__": lambda self: "<missing>"})()
 
 
 def copy(value: Any) -> Any:
-    """Copy every container and array of a nested value; a subclass of dict becomes a dict, one of list a list.
+    """Copy every container and array of a nested value; subclasses of dict and list become plain.
 
     Leaves that are not arrays are shared, which is safe for numbers and strings.
 

@@ -73,9 +73,9 @@ class _TableWriter:
 class StreamWriter:
     """Writes episodes to a store; the `Writer` of a backend with flat arrays passes everything on to it.
 
-    Where a space and the values disagree about a dtype, the first values decide: an env that declares
-    float32 and returns float64 is recorded in float64 (a narrower dtype than the space's is not). When later values need a wider dtype, the arrays are
-    rewritten in it, so that every value is kept exactly.
+    Where a space and the values disagree about a dtype, the first values decide if theirs is the wider: an
+    env that declares float32 and returns float64 is recorded in float64. When later values need a wider
+    dtype, the arrays are rewritten in it, so that every value is kept exactly.
 
     One thread records; any thread may call `flush`.
 
