@@ -42,6 +42,8 @@ _PLAIN_TYPES = frozenset((str, int, float, bool, type(None)))
 _LARGEST_INTEGER_BITS = 14_000
 # Deeper nesting is most likely a mistake, and costs the stack that the env needs, too.
 _DEEPEST = 100
+# The long double of x86 is 80 bits in a room of 96 or 128; elsewhere it fills its room.
+_LONG_DOUBLE_BYTES = 10 if np.finfo(np.longdouble).nmant == 63 else np.dtype(np.longdouble).itemsize
 # A plain dtype as NumPy writes it: byte order, kind, bytes, and the unit of times.
 _PLAIN_DTYPE = re.compile(r"[<>|][biufcmMSUV]\d+(\[\w+\])?")
 
@@ -141,7 +143,7 @@ class _Plain:
     def from_scalar(self, value: np.generic, path: tuple[Any, ...]) -> Any:
         if value.dtype.itemsize == 0 and value.dtype.kind in "SU":
             return {"$scalar": [value.dtype.str, ""]}  # an empty string
-        return {"$scalar": [self.dtype(value, path), _to_base64(value.tobytes())]}
+        return {"$scalar": [self.dtype(value, path), _to_base64(_value_bytes(value))]}
 
     def from_array(self, value: np.ndarray, path: tuple[Any, ...]) -> Any:
         if isinstance(value, np.ma.MaskedArray):
@@ -150,7 +152,7 @@ class _Plain:
             with _Once(self._containers, value, path):
                 return {"$objects": [list(value.shape), self.from_items(list(value.flat), path)]}
         dtype = self.dtype(value, path)
-        return {"$array": [dtype, list(value.shape), _to_base64(value.tobytes())]}
+        return {"$array": [dtype, list(value.shape), _to_base64(_value_bytes(value))]}
 
     def dtype(self, value: Any, path: tuple[Any, ...]) -> Any:
         """Describe the dtype of an array or scalar, if the description says all of it."""
@@ -229,6 +231,20 @@ _BY_BASE: tuple[tuple[Any, Callable[[_Plain, Any, tuple[Any, ...]], Any]], ...] 
 
 def _to_base64(data: bytes) -> str:
     return binascii.b2a_base64(data, newline=False).decode("ascii")
+
+
+def _value_bytes(value: Any) -> bytes:
+    """Give the bytes of an array or scalar, with zeros where its long doubles hold nothing.
+
+    Those bytes are whatever the memory held before, and equal values are to have equal texts.
+    """
+    data: bytes = value.tobytes()
+    item = value.dtype.itemsize // (2 if value.dtype.kind == "c" else 1)
+    if value.dtype.kind in "fc" and item == np.dtype(np.longdouble).itemsize > _LONG_DOUBLE_BYTES:
+        rows = np.frombuffer(bytearray(data), np.uint8).reshape(-1, item)
+        rows[:, slice(_LONG_DOUBLE_BYTES, None) if value.dtype.isnative else slice(-_LONG_DOUBLE_BYTES)] = 0
+        return rows.tobytes()
+    return data
 
 
 def _build_dtype(description: Any) -> np.dtype[Any]:

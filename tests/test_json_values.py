@@ -300,3 +300,21 @@ def test_text_beyond_unicode_is_reported(dtype: str) -> None:
     tag = "$array" if "[1]" in dtype else "$scalar"
     with pytest.raises(DamagedFileError):
         decode(f'{{"{tag}":[{dtype},"6QA0AA=="]}}')
+
+
+@pytest.mark.parametrize("dtype", ["longdouble", "clongdouble"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_equal_long_doubles_have_the_same_text_whatever_lies_in_their_padding(dtype: str, order: str) -> None:
+    values = np.array([1, -2.5, np.inf], dtype).astype(np.dtype(dtype).newbyteorder(order))
+    texts = set()
+    for filler in (0, 255):
+        memory = np.full(values.nbytes, filler, np.uint8).view(values.dtype)
+        padding = memory.view(np.uint8).reshape(-1, np.dtype(np.longdouble).itemsize).copy()
+        memory[:] = values
+        if np.finfo(np.longdouble).nmant == 63:  # x86: the number takes 10 bytes of its room
+            rows = memory.view(np.uint8).reshape(padding.shape)
+            unused = slice(10, None) if order == "<" else slice(-10)
+            rows[:, unused] = padding[:, unused]
+        texts |= {encode(memory), encode({"a": memory})[5:-1], encode(list(memory))}
+        assert_same(decode(encode(memory)), values)
+    assert len(texts) == 2  # that of the array and that of the list
