@@ -17,7 +17,7 @@ from gymbag.storage.gymbag_0_4 import Table, is_table, list_tables
 from gymbag.storage.gymbag_0_4_reader import TableReader
 from gymbag.storage.hdf5_file import damage_explained, open_file
 from gymbag.storage.hdf5_layout import find_data_sets, find_node, is_data_set, read_identity
-from gymbag.storage.hdf5_store import HDF5Source
+from gymbag.storage.hdf5_source import HDF5Source
 from gymbag.storage.stream_reader import StreamReader
 
 

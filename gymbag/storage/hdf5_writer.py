@@ -24,7 +24,8 @@ from gymbag.storage.hdf5_layout import (
     is_text,
     read_identity,
 )
-from gymbag.storage.hdf5_store import HDF5Source, HDF5Store
+from gymbag.storage.hdf5_source import HDF5Source
+from gymbag.storage.hdf5_store import HDF5Store
 from gymbag.storage.stream import ArrayStore, check_arrays
 from gymbag.storage.stream_writer import StoreWriter
 
