@@ -94,11 +94,12 @@ class RecordingWrapper:
                 describe_space(env.action_space),
                 description,
                 _describe_spec(env.spec),
-                _find_versions(),
+                dict(_find_versions()),
                 dict(metadata or {}),
             )
         )
         self._writer = writer
+        self._write_step = writer.write_step
         self._clock = clock
         self._state = _State()
 
@@ -133,20 +134,24 @@ class RecordingWrapper:
                 if state.closed
                 else "expected reset() before step(): no episode is under way"
             )
-        given = action if isinstance(action, int) else nested.copy(action)  # the env may change it
-        # A step that fails, or cannot be recorded, cuts the episode, as no other may take its place.
-        state.in_episode = False
-        observation, reward, terminated, truncated, info = result = self.env.step(action)
-        self._writer.write_step(
-            self._clock(),
-            observation,
-            given,
-            reward,
-            terminated,
-            truncated,
-            self._choose_info(info),
-        )
-        state.in_episode = not (terminated or truncated)
+        given = action if type(action) is int else nested.copy(action)  # the env may change it
+        try:
+            observation, reward, terminated, truncated, info = result = self.env.step(action)
+            self._write_step(
+                self._clock(),
+                observation,
+                given,
+                reward,
+                terminated,
+                truncated,
+                info if type(info) is dict and not info else self._choose_info(info),
+            )
+        except BaseException:
+            # A step that fails, or cannot be recorded, cuts the episode, as no other may take its place.
+            state.in_episode = False
+            raise
+        if terminated or truncated:
+            state.in_episode = False
         return result
 
     def close(self) -> None:
@@ -257,6 +262,7 @@ def _storable(value: Any) -> Any:
     return value
 
 
+@functools.cache  # looking them up takes as long as thousands of steps
 def _find_versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -15,9 +16,9 @@ from gymbag.spaces import Library
 from gymbag.storage.base import Header, Reader
 from gymbag.storage.gymbag_0_4 import Table, is_table, list_tables
 from gymbag.storage.gymbag_0_4_reader import TableReader
-from gymbag.storage.hdf5_file import damage_explained, open_file
-from gymbag.storage.hdf5_layout import find_data_sets, find_node, is_data_set, read_identity
+from gymbag.storage.hdf5_layout import find_data_sets, find_node, is_data_set, read_identity, read_text
 from gymbag.storage.hdf5_source import HDF5Source
+from gymbag.storage.snapshot import Snapshot, read_file
 from gymbag.storage.stream_reader import StreamReader
 
 
@@ -30,10 +31,13 @@ def list_datasets(filename: str | os.PathLike[str]) -> dict[str, str]:
     Raises:
         StorageError: The file is not there, or cannot be read.
     """
-    with open_file(Path(filename), "r") as file, damage_explained(Path(filename)):
-        descriptions = {name: str(file[name].attrs.get("description", "")) for name in find_data_sets(file)}
-        tables = {name: Table(file[name]).description for name in list_tables(file)}
-    return {**descriptions, **tables}
+
+    def read(snapshot: Snapshot) -> dict[str, str]:
+        file = snapshot.file
+        descriptions = {name: read_text(file[name], "description") for name in find_data_sets(file)}
+        return descriptions | {name: Table(file[name]).description for name in list_tables(file)}
+
+    return read_file(Path(filename), read)
 
 
 class HDF5Reader(Reader):
@@ -76,24 +80,24 @@ class HDF5Reader(Reader):
     ) -> None:
         self.path = Path(filename)
         self.library = library
-        self._recording = self._open(table)
+        name = None if table is None else table.strip("/")
+        self._recording = read_file(self.path, functools.partial(self._choose, name))
         self._recording.library = library
 
-    def _open(self, table: str | None) -> Reader:
-        name = None if table is None else table.strip("/")
-        with open_file(self.path, "r") as file, damage_explained(self.path):
-            if name is None:
-                names = [*find_data_sets(file), *list_tables(file)]
-                if len(names) != 1:
-                    raise self._not_chosen(names)
-                (name,) = names
-            node = find_node(file, name)
-            if is_data_set(node):
-                return StreamReader(HDF5Source(self.path.absolute(), name), *read_identity(node))
-            if is_table(node):
-                return TableReader(self.path.absolute(), name)
+    def _choose(self, name: str | None, snapshot: Snapshot) -> Reader:
+        file = snapshot.file
+        if name is None:
             names = [*find_data_sets(file), *list_tables(file)]
-            raise DataSetNotFoundError(f"{self.path} has no data set {name!r}; it has {names}")
+            if len(names) != 1:
+                raise self._not_chosen(names)
+            (name,) = names
+        node = find_node(file, name)
+        if is_data_set(node):
+            return StreamReader(HDF5Source(self.path.absolute(), name), *read_identity(node))
+        if is_table(node):
+            return TableReader(self.path.absolute(), name)
+        names = [*find_data_sets(file), *list_tables(file)]
+        raise DataSetNotFoundError(f"{self.path} has no data set {name!r}; it has {names}")
 
     def _not_chosen(self, names: list[str]) -> DataSetNotFoundError:
         if not names:

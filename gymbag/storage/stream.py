@@ -61,6 +61,19 @@ class ArrayStore(ArraySource):
     def append(self, path: str, rows: np.ndarray) -> None:
         """Add rows to an array; the store may keep the array it is given."""
 
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits for `flush` that it should come soon."""
+        return False
+
+    def flush(self, open_rows: Mapping[str, np.ndarray]) -> None:  # most have nothing to do
+        """Keep everything that was appended, even if the process should be killed.
+
+        Args:
+            open_rows: What is to stand behind the last rows of some arrays, until the next flush: the row of
+                the episode that is under way, as it would be if it were cut now.
+        """
+
 
 def step_columns(observations: Column, actions: Column) -> dict[str, Column]:
     """List the columns of the table of steps."""
