@@ -15,9 +15,10 @@ neither: it is unfinished.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import IntFlag
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -54,6 +55,10 @@ class Step(NamedTuple):
     info: dict[str, Any] | None
 
 
+#: Makes a step of a tuple. `Step._make` would do the same, and `Step` too, at twice the time.
+make_step: Callable[[tuple[Any, ...]], Step] = functools.partial(tuple.__new__, Step)
+
+
 def join_steps(
     times: Iterable[float],
     observations: Iterable[Any],
@@ -62,12 +67,9 @@ def join_steps(
     dones: Iterable[bool],
     infos: Iterable[dict[str, Any] | None],
 ) -> Iterator[Step]:
-    """Make steps of their parts, as many as the shortest holds.
-
-    `Step._make` would do the same, and `Step` too, at twice the time.
-    """
+    """Make steps of their parts, as many as the shortest holds."""
     parts = zip(times, observations, actions, rewards, dones, infos, strict=False)
-    return map(tuple.__new__, itertools.repeat(Step), parts)
+    return map(tuple.__new__, itertools.repeat(Step), parts)  # yet faster than `make_step`
 
 
 class RecordedOptions(dict[str, Any]):
@@ -178,7 +180,7 @@ class Episode(ABC):
         """Yield T+1 steps, reading ahead a bounded number of rows."""
         return itertools.chain.from_iterable(self._blocks_of_steps())
 
-    def _blocks_of_steps(self) -> Iterator[Iterator[Step]]:
+    def _blocks_of_steps(self) -> Iterator[Iterable[Step]]:
         length = self._length
         block = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // max(self.row_bytes, 1)))
         for start in range(0, length + 1, block):

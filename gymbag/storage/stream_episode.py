@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from gymbag.columns import Column, ScalarColumn, StepInfoColumn, ValueColumn
 from gymbag.compound_columns import below
-from gymbag.episode import Ending, Episode, Field, Step, join_steps
+from gymbag.episode import Ending, Episode, Field, Step, join_steps, make_step
 from gymbag.errors import DamagedFileError
 from gymbag.storage.row_blocks import RowBlocks
 from gymbag.storage.stream_tables import StreamTables
@@ -75,7 +75,7 @@ class StreamEpisode(Episode):
         """About how many bytes a step takes: as many as an average one of the whole recording."""
         return self._tables.row_bytes
 
-    def _blocks_of_steps(self) -> Iterator[Iterator[Step]]:
+    def _blocks_of_steps(self) -> Iterator[Iterable[Step]]:
         first, stop = self._first_row, self._first_row + self._length
         # Removed at a stroke, as threads may iterate the same episode, and each wants values of its own.
         blocks = vars(self).pop("_blocks", None)
@@ -93,7 +93,7 @@ class StreamEpisode(Episode):
         while first < stop:
             begin, end, (times, observations, actions, rewards, infos) = steps.block(first, stop)
             row, last = first - begin, min(end, stop) - begin - 1
-            yield join_steps([time], [observations[row]], [action], [reward], [False], [info])
+            yield (make_step((time, observations[row], action, reward, False, info)),)
             yield join_steps(
                 times[row:last],
                 observations[row + 1 : last + 1],
@@ -104,7 +104,7 @@ class StreamEpisode(Episode):
             )
             time, action, reward, info = times[last], actions[last], rewards[last], infos[last]
             first = begin + last + 1
-        yield join_steps([time], [final], [action], [reward], [self.finished], [info])
+        yield (make_step((time, final, action, reward, self.finished, info)),)
 
     def _final_observation(self) -> Any:
         """Read observation T as a stack of one.
