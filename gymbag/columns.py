@@ -24,7 +24,6 @@ This module has the columns of single values; `compound_columns` has those made 
 from __future__ import annotations
 
 import functools
-import itertools
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -133,6 +132,7 @@ class ArrayColumn(Column):
 
     def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
         self.dtype, self.shape = dtype, shape
+        self._null = np.full(shape, np.nan if dtype.kind == "f" else 0, dtype=dtype)
 
     def arrays(self) -> dict[str, ArraySpec]:
         return {"": ArraySpec(self.dtype, self.shape)}
@@ -181,7 +181,7 @@ class ArrayColumn(Column):
         return iter(stack) if self.shape else (stack[row, ...] for row in range(len(stack)))
 
     def null(self) -> np.ndarray:
-        return np.full(self.shape, np.nan if self.dtype.kind == "f" else 0, dtype=self.dtype)
+        return self._null.copy()
 
     def observe(self, value: Any) -> dict[str, np.dtype[Any]]:
         array = self._as_array(value)
@@ -291,14 +291,23 @@ class BytesColumn(Column):
             "ends": np.cumsum(np.fromiter(map(len, frozen), np.int64, len(frozen))),
         }
 
+    @abstractmethod
+    def empties(self, count: int) -> list[Any]:
+        """Make what `from_bytes` makes of no bytes, a number of times."""
+
     def unpack(self, read: ReadArray, start: int, stop: int) -> tuple[Any, ...]:
-        first, ends = read_ends(read, start, stop)
-        data = read("data", first, ends[-1] if ends else first).tobytes()
-        starts = [first, *ends][:-1] if ends else []
+        bounds = read_bounds(read, start, stop)
+        data = read("data", int(bounds[0]), int(bounds[-1])).tobytes()
+        # Most infos are empty, and so cost nothing.
+        values = self.empties(stop - start)
+        filled = np.flatnonzero(bounds[1:] > bounds[:-1])
+        offsets = bounds - bounds[0]
         from_bytes = self.from_bytes
-        return tuple(
-            from_bytes(data[begin - first : end - first]) for begin, end in zip(starts, ends, strict=True)
-        )
+        for row, begin, end in zip(
+            filled.tolist(), offsets[filled].tolist(), offsets[filled + 1].tolist(), strict=True
+        ):
+            values[row] = from_bytes(data[begin:end])
+        return tuple(values)
 
     def iterate(self, stack: tuple[Any, ...]) -> Iterator[Any]:
         return iter(stack)
@@ -318,6 +327,9 @@ class TextColumn(BytesColumn):
         except UnicodeDecodeError as error:
             raise DamagedFileError(f"expected UTF-8, found {data[:80]!r}: {error}") from error
 
+    def empties(self, count: int) -> list[str]:
+        return [""] * count
+
     def null(self) -> str:
         return ""
 
@@ -336,21 +348,34 @@ class ValueColumn(BytesColumn):
     def from_bytes(self, data: bytes) -> Any:
         return json_values.decode(data) if data else {}
 
+    def empties(self, count: int) -> list[Any]:
+        return [{} for _ in range(count)]
+
     def null(self) -> None:
         return None
 
 
-def read_ends(read: ReadArray, start: int, stop: int) -> tuple[int, list[int]]:
-    """Read where rows start to stop of a ragged column begin, and where each of them ends.
+class StepInfoColumn(ValueColumn):
+    """Infos as steps have them: None in place of an empty dict."""
+
+    def from_bytes(self, data: bytes) -> Any:
+        return super().from_bytes(data) or None
+
+    def empties(self, count: int) -> list[Any]:
+        return [None] * count
+
+
+def read_bounds(read: ReadArray, start: int, stop: int) -> np.ndarray:
+    """Read where rows start to stop of a ragged column begin: a bound more than rows, as the last one ends.
 
     Raises:
-        DamagedFileError: The ends do not rise.
+        DamagedFileError: The bounds do not rise.
     """
     stored = read("ends", max(start - 1, 0), stop)
-    begin, *ends = stored.tolist() if start else (0, *stored.tolist())
-    if begin < 0 or any(end < before for before, end in itertools.pairwise([begin, *ends])):
+    bounds = stored if start else np.concatenate([[0], stored], dtype=np.int64)
+    if bounds[0] < 0 or np.any(bounds[1:] < bounds[:-1]):
         raise DamagedFileError(f"expected rising ends of rows {start} to {stop}, found {stored}")
-    return begin, ends
+    return bounds
 
 
 def _equal_numbers(cast: np.ndarray, original: np.ndarray) -> bool:

@@ -16,7 +16,7 @@ from gymbag.columns import (
     NumberColumn,
     ReadArray,
     promote,
-    read_ends,
+    read_bounds,
 )
 from gymbag.errors import DamagedFileError, SpaceError
 
@@ -167,14 +167,14 @@ class SequenceColumn(Column):
         return {**packed, "ends": np.cumsum([len(row) for row in frozen], dtype=np.int64)}
 
     def unpack(self, read: ReadArray, start: int, stop: int) -> tuple[Any, ...]:
-        first, ends = read_ends(read, start, stop)
+        bounds = read_bounds(read, start, stop).tolist()
         read_items = below(read, "items")
         if self.stacked:
-            bounds = itertools.pairwise([first, *ends])
-            return tuple(self.items.unpack(read_items, begin, end) for begin, end in bounds)
-        stack = self.items.unpack(read_items, first, ends[-1] if ends else first)
+            pairs = itertools.pairwise(bounds)
+            return tuple(self.items.unpack(read_items, begin, end) for begin, end in pairs)
+        stack = self.items.unpack(read_items, bounds[0], bounds[-1])
         items = self.items.iterate(stack)
-        lengths = (end - begin for begin, end in itertools.pairwise([first, *ends]))
+        lengths = (end - begin for begin, end in itertools.pairwise(bounds))
         return tuple(tuple(itertools.islice(items, length)) for length in lengths)
 
     def iterate(self, stack: tuple[Any, ...]) -> Iterator[Any]:

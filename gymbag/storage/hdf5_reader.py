@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,8 @@ class HDF5Reader(Reader):
             (name,) = names
         node = find_node(file, name)
         if is_data_set(node):
-            return StreamReader(HDF5Source(self.path.absolute(), name), *read_identity(node))
+            source = HDF5Source(self.path.absolute(), name)
+            return StreamReader(source, *read_identity(node), in_background=True)
         if is_table(node):
             return TableReader(self.path.absolute(), name)
         names = [*find_data_sets(file), *list_tables(file)]
@@ -139,6 +140,10 @@ class HDF5Reader(Reader):
     def read_episode(self, index: int) -> Episode:
         """Return an episode by its number, from 0 to len(self) - 1."""
         return self._recording.read_episode(index)
+
+    def __iter__(self) -> Iterator[Episode]:
+        """Yield the episodes in the order in which they were recorded."""
+        return iter(self._recording)
 
     def read_flat(self, with_infos: bool) -> FlatRecording:
         """Read every step of every episode."""

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
-from gymbag.columns import Column, ScalarColumn, ValueColumn
+from gymbag.columns import Column, ValueColumn
 from gymbag.compound_columns import below, under
 from gymbag.dataset import FlatRecording
-from gymbag.episode import Ending, Episode, Field
+from gymbag.episode import Ending, Episode
 from gymbag.errors import DamagedFileError
-from gymbag.spaces import Description
+from gymbag.spaces import Description, Library
 from gymbag.storage.base import Header, Reader
-from gymbag.storage.stream import ArraySource, array_specs
+from gymbag.storage.read_ahead import OngoingReads
+from gymbag.storage.stream import ArraySource
+from gymbag.storage.stream_episode import StreamEpisode
+from gymbag.storage.stream_tables import StreamTables
+
+# By their values; calling the enum takes a while.
+_ENDINGS = tuple(map(Ending, range(4)))
 
 
 class StreamReader(Reader):
@@ -26,6 +31,7 @@ class StreamReader(Reader):
         observation_space: Description of the space.
         action_space: Description of the space.
         description: The user's words on where the data comes from.
+        in_background: Whether to read ahead in a thread while big observations are iterated.
     """
 
     def __init__(
@@ -35,8 +41,11 @@ class StreamReader(Reader):
         observation_space: Description,
         action_space: Description,
         description: str,
+        in_background: bool = False,
     ) -> None:
         self.store = store
+        self._in_background = in_background
+        self._ongoing = OngoingReads()
         self._identity = (name, observation_space, action_space, description)
 
     @property
@@ -58,7 +67,14 @@ class StreamReader(Reader):
 
     def close(self) -> None:
         """Let go of the store. Closing again does nothing; reading again opens it again."""
+        self._ongoing.settle()
         self.store.close()
+
+    def in_library(self, library: Library) -> StreamReader:
+        """Return a reader of the same recording that builds the spaces and graphs of that library."""
+        reader = super().in_library(library)
+        vars(reader).pop("_tables", None)
+        return reader
 
     @functools.cached_property
     def observation_column(self) -> Column:
@@ -76,7 +92,11 @@ class StreamReader(Reader):
     @property
     def nsteps(self) -> int:
         """How many steps all episodes have together, resets not included."""
-        last = len(self) - 1
+        return self._rows(len(self))
+
+    def _rows(self, count: int) -> int:
+        """Count the steps of the first episodes."""
+        last = count - 1
         if last < 0:
             return 0
         # Not the length of the columns, to which an open episode may have added rows.
@@ -89,11 +109,9 @@ class StreamReader(Reader):
         return self.store.length("episodes/length")
 
     @functools.cached_property
-    def mean_row_bytes(self) -> int:
-        """Bytes of the observation and info of a step, on average."""
-        specs = array_specs({"observations": self.observation_column, "infos": ValueColumn()})
-        total = sum(self.store.length(path) * spec.row_bytes for path, spec in specs.items())
-        return total // max(self.store.length("rewards"), 1)
+    def _tables(self) -> StreamTables:
+        columns = self.observation_column, self.action_column
+        return StreamTables(self.store, *columns, self._ongoing if self._in_background else None)
 
     def read_episode(self, index: int) -> Episode:
         """Return an episode by its number, from 0 to len(self) - 1."""
@@ -101,12 +119,34 @@ class StreamReader(Reader):
             int(self.store.read(f"episodes/{name}", index, index + 1)[0])
             for name in ("first_row", "length", "ending")
         )
+        return self._episode(index, first_row, length, ending)
+
+    def _episode(
+        self, index: int, first_row: int, length: int, ending: int, blocks: Any = None
+    ) -> StreamEpisode:
         if first_row < 0 or length < 0 or not 0 <= ending <= 3:
             raise DamagedFileError(
                 f"{self._identity[0]!r}: expected first row, length and ending of episode {index}, "
                 f"found {first_row}, {length} and {ending}"
             )
-        return StreamEpisode(self, index, first_row, length, Ending(ending))
+        return StreamEpisode(self._tables, index, first_row, length, _ENDINGS[ending], blocks)
+
+    def __iter__(self) -> Iterator[Episode]:
+        """Yield the episodes in the order in which they were recorded; together they read ahead."""
+        return self._episodes(len(self))
+
+    def _episodes(self, count: int) -> Iterator[Episode]:
+        blocks = self._tables.steps(0, self._rows(count)), self._tables.episodes(count)
+        outlines = self._tables.outlines(count)
+        outlines = self._tables.outlines(count)
+        start = 0
+        while start < count:
+            _, end, columns = outlines.block(start, count)
+            for index, first_row, length, ending in zip(range(start, end), *columns, strict=True):
+                # One that is being recorded may have its row replaced, so it reads by itself.
+                is_fixed = ending or index < count - 1
+                yield self._episode(index, first_row, length, ending, blocks if is_fixed else None)
+            start = end
 
     def read_flat(self, with_infos: bool) -> FlatRecording:
         """Read every step of every episode."""
@@ -122,64 +162,3 @@ class StreamReader(Reader):
             self.store.read("episodes/length", 0, episodes),
             self._read(self.observation_column, "episodes/final_observation", 0, episodes),
         )
-
-
-class StreamEpisode(Episode):
-    """An episode of a stream: its rows in the table of steps, and its row in the table of episodes."""
-
-    def __init__(self, reader: StreamReader, index: int, first_row: int, length: int, ending: Ending) -> None:
-        super().__init__(index, length, ending, reader.observation_column, reader.action_column)
-        self._read_array = reader.store.read
-        self._row_bytes = reader.mean_row_bytes
-        self._first_row = first_row
-
-    def read(self, field: Field, start: int, stop: int) -> Any:
-        """Read elements start to stop of one of the fields, as a stack."""
-        if field == "actions":
-            return self._rows(self._action_column, field, start, stop)
-        if field == "rewards":
-            return self._rows(ScalarColumn(np.float64), field, start, stop)
-        if field == "observations":
-            # Element T is the final observation.
-            column, end = self._observation_column, len(self)
-            parts = [self._rows(column, field, start, min(stop, end))]
-            if stop > end:
-                parts.append(self._own(column, "final_observation"))
-        else:
-            # Element 0 is the reset's, and element t stands in row t - 1.
-            column = ScalarColumn(np.float64) if field == "times" else ValueColumn()
-            parts = [self._own(column, f"reset_{field[:-1]}")] if start == 0 else []
-            parts.append(self._rows(column, field, max(start - 1, 0), stop - 1))
-        return parts[0] if len(parts) == 1 else column.map(_concatenate, *parts)
-
-    @property
-    def row_bytes(self) -> int:
-        """About how many bytes a step takes: as many as an average one of the whole recording."""
-        return self._row_bytes
-
-    def _rows(self, column: Column, name: str, start: int, stop: int) -> Any:
-        first = self._first_row
-        return column.unpack(below(self._read_array, name), first + start, first + stop)
-
-    def _own(self, column: Column, name: str) -> Any:
-        return column.unpack(below(self._read_array, f"episodes/{name}"), self.index, self.index + 1)
-
-    def _reset_argument(self, name: str) -> Any:
-        return self._own(ValueColumn(), "reset_arguments")[0].get(name)
-
-    @property
-    def seed(self) -> Any:
-        """The seed that `reset` was given, or None."""
-        return self._reset_argument("seed")
-
-    @property
-    def options(self) -> dict[str, Any] | None:
-        """The options that `reset` was given, or None."""
-        options: dict[str, Any] | None = self._reset_argument("options")
-        return options
-
-
-def _concatenate(*parts: Any) -> Any:
-    if isinstance(parts[0], np.ndarray):
-        return np.concatenate(parts, dtype=parts[0].dtype)  # keeps the byte order
-    return sum(parts, ())

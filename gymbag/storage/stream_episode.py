@@ -1,0 +1,155 @@
+"""One episode of a stream: its rows in the table of steps, and its row in the table of episodes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from gymbag.columns import Column, ScalarColumn, StepInfoColumn, ValueColumn
+from gymbag.compound_columns import below
+from gymbag.episode import Ending, Episode, Field, Step, join_steps, make_step
+from gymbag.errors import DamagedFileError
+from gymbag.storage.row_blocks import RowBlocks
+from gymbag.storage.stream_tables import StreamTables
+
+_COUNT, _TIME = ScalarColumn(np.int64), ScalarColumn(np.float64)
+_INFO = StepInfoColumn()
+
+
+class StreamEpisode(Episode):
+    """An episode that reads its arrays from a stream when they are asked for.
+
+    It stays what it was when it was made, even if it is being recorded and goes on.
+
+    Args:
+        tables: Where the stream's tables are.
+        index: Its number in the recording.
+        first_row: Where its steps begin.
+        length: How many there are.
+        ending: How it ended.
+        blocks: Blocks of steps and of episodes that its neighbours share, to iterate from once.
+    """
+
+    def __init__(
+        self,
+        tables: StreamTables,
+        index: int,
+        first_row: int,
+        length: int,
+        ending: Ending,
+        blocks: tuple[RowBlocks, RowBlocks] | None = None,
+    ) -> None:
+        super().__init__(index, length, ending, tables.observation_column, tables.action_column)
+        self._tables = tables
+        self._first_row = first_row
+        self._blocks = blocks
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Hand over no blocks: what they hold is given but once."""
+        return {name: value for name, value in vars(self).items() if name != "_blocks"}
+
+    def read(self, field: Field, start: int, stop: int) -> Any:
+        """Read elements start to stop of one of the fields, as a stack."""
+        if field == "actions":
+            return self._rows(self._action_column, field, start, stop)
+        if field == "rewards":
+            return self._rows(ScalarColumn(np.float64), field, start, stop)
+        if field == "observations":
+            # Element T is the final observation.
+            column, end = self._observation_column, len(self)
+            parts = [self._rows(column, field, start, min(stop, end))]
+            if stop > end:
+                parts.append(self._final_observation())
+        else:
+            # Element 0 is the reset's, and element t stands in row t - 1.
+            column = ScalarColumn(np.float64) if field == "times" else ValueColumn()
+            parts = [self._own(column, f"reset_{field[:-1]}")] if start == 0 else []
+            parts.append(self._rows(column, field, max(start - 1, 0), stop - 1))
+        return parts[0] if len(parts) == 1 else column.map(_concatenate, *parts)
+
+    @property
+    def row_bytes(self) -> int:
+        """About how many bytes a step takes: as many as an average one of the whole recording."""
+        return self._tables.row_bytes
+
+    def _blocks_of_steps(self) -> Iterator[Iterable[Step]]:
+        first, stop = self._first_row, self._first_row + self._length
+        # Removed at a stroke, as threads may iterate the same episode, and each wants values of its own.
+        blocks = vars(self).pop("_blocks", None)
+        if blocks is None or blocks[0].is_past(first):
+            steps = self._tables.steps(first, stop)
+            (time,), (info,) = self._own(_TIME, "reset_time").tolist(), self._own(_INFO, "reset_info")
+            (final,) = itertools.islice(self._observation_column.iterate(self._final_observation()), 1)
+        else:
+            steps, episodes = blocks
+            begin, _, (reset_times, reset_infos, finals) = episodes.block(self.index, self.index + 1)
+            row = self.index - begin
+            time, info, final = reset_times[row], reset_infos[row], finals[row]
+        action, reward = self._action_column.null(), np.nan
+        # A step is what came of an action, a row, and the observation before the next, the row below it.
+        while first < stop:
+            begin, end, (times, observations, actions, rewards, infos) = steps.block(first, stop)
+            row, last = first - begin, min(end, stop) - begin - 1
+            yield (make_step((time, observations[row], action, reward, False, info)),)
+            yield join_steps(
+                times[row:last],
+                observations[row + 1 : last + 1],
+                actions[row:last],
+                rewards[row:last],
+                itertools.repeat(False),
+                infos[row:last],
+            )
+            time, action, reward, info = times[last], actions[last], rewards[last], infos[last]
+            first = begin + last + 1
+        yield (make_step((time, final, action, reward, self.finished, info)),)
+
+    def _final_observation(self) -> Any:
+        """Read observation T as a stack of one.
+
+        While an episode is recorded its row in the table of episodes is replaced again and again. Once it
+        has more than T steps, observation T stands before the step that followed.
+        """
+        try:
+            final = self._own(self._observation_column, "final_observation")
+            # Asked for last, as the row may be replaced at any moment.
+            has_gone_on = self._has_gone_on()
+        except DamagedFileError:  # if replaced between the reading of two of its arrays
+            has_gone_on = self._has_gone_on()
+            if not has_gone_on:
+                raise
+        if has_gone_on:
+            return self._rows(self._observation_column, "observations", self._length, self._length + 1)
+        return final
+
+    def _has_gone_on(self) -> bool:
+        return not self.finished and int(self._own(_COUNT, "length")[0]) > self._length
+
+    def _rows(self, column: Column, name: str, start: int, stop: int) -> Any:
+        first = self._first_row
+        return column.unpack(below(self._tables.read, name), first + start, first + stop)
+
+    def _own(self, column: Column, name: str) -> Any:
+        return column.unpack(below(self._tables.read, f"episodes/{name}"), self.index, self.index + 1)
+
+    def _reset_argument(self, name: str) -> Any:
+        return self._own(ValueColumn(), "reset_arguments")[0].get(name)
+
+    @property
+    def seed(self) -> Any:
+        """The seed that `reset` was given, or None."""
+        return self._reset_argument("seed")
+
+    @property
+    def options(self) -> dict[str, Any] | None:
+        """The options that `reset` was given, or None."""
+        options: dict[str, Any] | None = self._reset_argument("options")
+        return options
+
+
+def _concatenate(*parts: Any) -> Any:
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts, dtype=parts[0].dtype)  # keeps the byte order
+    return sum(parts, ())
