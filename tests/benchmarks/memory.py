@@ -43,7 +43,7 @@ def _read_status(field: str) -> float:
 
 def _measure(recorder: Recorder, steps: int) -> Memory:
     with TemporaryDirectory() as folder:
-        env = recorder.start(CARTPOLE.make(), Path(folder))
+        env = recorder.start(CARTPOLE.make_seeded(), Path(folder))
         play(env, actions_of(CARTPOLE, steps), recorder.reset_options)
         before_close = _read_status("VmRSS")
         recorder.finish(env)

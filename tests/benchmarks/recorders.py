@@ -70,7 +70,7 @@ def prepared(
 ) -> Iterator[Callable[[], None]]:
     """Make env, actions and a folder, which are not to be timed, and yield the recording, which is."""
     with TemporaryDirectory(dir=parent) as folder:
-        yield partial(recorder.record, workload.make(), actions_of(workload, steps), Path(folder))
+        yield partial(recorder.record, workload.make_seeded(), actions_of(workload, steps), Path(folder))
 
 
 def _start_gymbag(env: Any, folder: Path, **options: Any) -> Any:

@@ -25,7 +25,7 @@ class Recordings:
         key = recorder.name, workload.name, steps
         if key not in self._made:
             made = Path(mkdtemp(dir=self.folder))
-            recorder.record(workload.make(), actions_of(workload, steps), made)
+            recorder.record(workload.make_seeded(), actions_of(workload, steps), made)
             self._made[key] = made
         return self._made[key]
 
