@@ -14,8 +14,9 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
 
 SEED = 1
-# Actions are made beforehand, so that making them is not measured, and then used over and over.
-DISTINCT_ACTIONS = 10_000
+# Actions are made beforehand, so that making them is not timed. Long runs use them over and over; short ones
+# must not, as compression would find out.
+DISTINCT_ACTIONS = 100_000
 
 
 @dataclass(frozen=True)
@@ -95,17 +96,17 @@ class Workload:
 
 
 @functools.cache
-def _distinct_actions(workload: Workload) -> list[Any]:
+def _distinct_actions(workload: Workload, count: int) -> list[Any]:
     env = workload.make()
     env.action_space.seed(SEED)
-    actions = [env.action_space.sample() for _ in range(DISTINCT_ACTIONS)]
+    actions = [env.action_space.sample() for _ in range(count)]
     env.close()
     return actions
 
 
 def actions_of(workload: Workload, steps: int) -> Iterator[Any]:
     """Return as many actions, the same ones every time."""
-    return itertools.islice(itertools.cycle(_distinct_actions(workload)), steps)
+    return itertools.islice(itertools.cycle(_distinct_actions(workload, min(steps, DISTINCT_ACTIONS))), steps)
 
 
 def play(env: Any, actions: Iterable[Any], reset_options: dict[str, Any] | None = None) -> None:
