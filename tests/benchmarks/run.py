@@ -1,8 +1,8 @@
 """Measures gymbag against bare envs, its targets and its peers: `python tests/benchmarks/run.py`.
 
 Tables are printed as they are measured. With `--output docs/benchmarks.md` they also become a page of the
-documentation, with a plot beside it. Everything takes about half an hour; a package that is not installed is
-named in its row.
+documentation, with a plot beside it. Everything takes about a quarter of an hour. A package that is not
+installed is named in its row.
 """
 
 from __future__ import annotations
