@@ -20,6 +20,7 @@ FLOORS: dict[str, int] = {
     "errors": 0,
     "nested": 0,
     "uninterrupted": 0,
+    "workers": 0,
     "json_values": 1,
     "spaces": 1,
     "columns": 1,

@@ -10,14 +10,13 @@ import h5py
 import numpy as np
 
 from gymbag.errors import DamagedFileError
+from gymbag.storage.chunk_reader import ChunkReader
 from gymbag.storage.hdf5_file import FileOnDemand
 from gymbag.storage.stream import ArraySource
 
 
 class HDF5Source(FileOnDemand, ArraySource):
     """Reads the arrays of one data set, as long as they are when the file is opened.
-
-    The latest chunks of each array are kept, as small reads mostly follow one another.
 
     Args:
         path: The file.
@@ -32,17 +31,12 @@ class HDF5Source(FileOnDemand, ArraySource):
 
     def _take_up(self, file: h5py.File) -> None:
         self._datasets: dict[str, h5py.Dataset] = {}
-        self._lengths: dict[str, int] = {}
-        self._chunk_rows: dict[str, int] = {}
-        self._chunks: dict[str, dict[int, np.ndarray]] = {}
+        self._readers: dict[str, ChunkReader] = {}
         file[self._name].visititems(self._take)
 
     def _take(self, path: str, node: h5py.HLObject) -> None:
         if isinstance(node, h5py.Dataset) and node.shape:
             self._datasets[path] = node
-            self._lengths[path] = len(node)
-            # Other tools may have rewritten the file without chunks.
-            self._chunk_rows[path] = node.chunks[0] if node.chunks else len(node) + 1
 
     def dtypes(self) -> Mapping[str, np.dtype[Any]]:
         """Tell which arrays there are, and their dtypes."""
@@ -58,13 +52,16 @@ class HDF5Source(FileOnDemand, ArraySource):
         """
         with self._guard():
             self._open()
-            return self._length(path)
+            return len(self._reader(path))
 
-    def _length(self, path: str) -> int:
+    def _reader(self, path: str) -> ChunkReader:
         try:
-            return self._lengths[path]
+            return self._readers[path]
         except KeyError:
-            raise DamagedFileError(f"{self._path}: {self._name} has no array {path}") from None
+            if path not in self._datasets:
+                raise DamagedFileError(f"{self._path}: {self._name} has no array {path}") from None
+        reader = self._readers[path] = ChunkReader(self._datasets[path])
+        return reader
 
     def read(self, path: str, start: int, stop: int) -> np.ndarray:
         """Return rows start to stop of an array, as a new array.
@@ -74,40 +71,15 @@ class HDF5Source(FileOnDemand, ArraySource):
         """
         with self._guard():
             self._open()
-            length = self._length(path)
-            if not 0 <= start <= stop <= length:
+            reader = self._reader(path)
+            if not 0 <= start <= stop <= len(reader):
                 raise DamagedFileError(
                     f"{self._path}: expected rows {start} to {stop} of {self._name}/{path}, "
-                    f"which has {length}"
+                    f"which has {len(reader)}"
                 )
-            chunk_rows = self._chunk_rows[path]
-            first, last = start // chunk_rows, max(stop - 1, start) // chunk_rows
-            if stop == start or last - first > 1:
-                return self._load(path, start, stop)
-            parts = []
-            for number in range(first, last + 1):
-                offset = number * chunk_rows
-                chunk = self._chunk(path, number, offset, min(offset + chunk_rows, length))
-                parts.append(chunk[max(start - offset, 0) : stop - offset])
-            if len(parts) == 1:
-                return parts[0].copy()
-            return np.concatenate(parts, dtype=parts[0].dtype)  # keeps the byte order
-
-    def _chunk(self, path: str, number: int, start: int, stop: int) -> np.ndarray:
-        """Return a chunk, and keep the latest two: small reads follow one another, also across a border."""
-        kept = self._chunks.setdefault(path, {})
-        if number not in kept:
-            rows = self._load(path, start, stop)
-            while len(kept) > 1:
-                del kept[next(iter(kept))]
-            kept[number] = rows
-        return kept[number]
-
-    def _load(self, path: str, start: int, stop: int) -> np.ndarray:
-        try:
-            rows: np.ndarray = self._datasets[path][start:stop]
-            return rows
-        except OSError as error:
-            raise DamagedFileError(
-                f"{self._path}: rows {start} to {stop} of {self._name}/{path} cannot be read: {error}"
-            ) from error
+            try:
+                return reader.read(start, stop)
+            except DamagedFileError as error:
+                raise DamagedFileError(
+                    f"{self._path}: rows {start} to {stop} of {self._name}/{path} cannot be read: {error}"
+                ) from error

@@ -12,28 +12,33 @@ import numpy as np
 
 from gymbag.columns import ArraySpec
 from gymbag.errors import DamagedFileError, RecordingError
+from gymbag.storage.codecs import choose_compression, dataset_options
 from gymbag.storage.hdf5_file import end_writing
 from gymbag.storage.stream import ArrayStore
 
-# Bytes that a chunk should hold, unless that were more rows than one wants to read at once.
-_CHUNK_BYTES = 1 << 20
-_CHUNK_ROWS = 4096
+# What a chunk may hold at most: bytes; rows of the table of steps, or of that of episodes; ragged bytes.
+_CHUNK_BYTES = 2 << 20
+_STEPS, _EPISODES, _RAGGED_BYTES = 1 << 13, 1 << 11, 1 << 18
 
 # While an array is rewritten, the new one has this behind its name, which no name of an array can have:
 # `space_columns` writes a percent sign as %25.
 _WIDER = "%wider"
 
 
-def rows_per_chunk(spec: ArraySpec) -> int:
-    """Choose how many rows make a chunk.
+def rows_per_chunk(path: str, spec: ArraySpec) -> int:
+    """Choose how many rows of an array make a chunk: a power of two.
 
-    >>> rows_per_chunk(ArraySpec(np.dtype(np.uint8), (210, 160, 3)))
-    10
+    Many rows take less space and time in all; few are read sooner when only some of them are wanted.
+
+    >>> rows_per_chunk("observations", ArraySpec(np.dtype(np.uint8), (210, 160, 3)))
+    16
     """
-    row_bytes = spec.row_bytes
-    # Ragged values come by the byte, of which a chunk may hold more.
-    most = _CHUNK_BYTES // 4 if row_bytes == 1 and spec.dtype != np.bool_ else _CHUNK_ROWS
-    return int(np.clip(_CHUNK_BYTES // max(row_bytes, 1), 1, most))
+    if path.endswith("/data") and spec == ArraySpec(np.dtype(np.uint8)):
+        most = _RAGGED_BYTES
+    else:
+        most = _EPISODES if path.startswith("episodes/") else _STEPS
+    fitting = _CHUNK_BYTES // max(spec.row_bytes, 1)
+    return min(1 << max(fitting.bit_length() - 1, 0), most)
 
 
 class _GrowingArray:
@@ -109,11 +114,9 @@ class HDF5Store(ArrayStore):
             shape=(0, *spec.shape),
             # HDF5 wants every fixed axis to be at least as long as a chunk, which is at least 1.
             maxshape=(None, *(size or None for size in spec.shape)),
-            chunks=(rows_per_chunk(spec), *(size or 1 for size in spec.shape)),
+            chunks=(rows_per_chunk(path, spec), *(size or 1 for size in spec.shape)),
             dtype=spec.dtype,
-            compression="gzip",
-            compression_opts=1,
-            shuffle=spec.dtype.itemsize > 1,
+            **dataset_options(choose_compression("gzip"), spec),
         )
 
     def widen(self, specs: Mapping[str, ArraySpec]) -> None:

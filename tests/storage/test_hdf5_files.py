@@ -467,7 +467,7 @@ def test_damage_is_reported_where_it_is_met_and_not_changed(
 
 
 def test_a_damaged_chunk_is_reported_and_the_rest_read(path: Path) -> None:
-    episodes = record(path, shape=[(4096, T), (10, U), (4000, T)])
+    episodes = record(path, shape=[(8192, T), (10, U), (8000, T)])
     with h5py.File(path) as file:
         chunk = file["Data-v0/observations"].id.get_chunk_info(0)
     with path.open("r+b") as file:

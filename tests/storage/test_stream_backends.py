@@ -115,7 +115,7 @@ def test_infos_options_and_seeds_of_every_kind_come_back(backend: Any, info: Any
     assert_recorded(backend.reader(), episodes)
 
 
-CHUNK_ROWS = rows_per_chunk(ArraySpec(np.dtype("f4"), (3,)))
+CHUNK_ROWS = rows_per_chunk("observations", ArraySpec(np.dtype("f4"), (3,)))
 BORDERS = [
     pytest.param(BOX, [_BLOCK_ROWS - 1, 0, 1, 1, _BLOCK_ROWS, _BLOCK_ROWS + 1, 0, 3], id="blocks"),
     # A chunk of this space is as long as a block that is read ahead.
