@@ -175,10 +175,17 @@ class Codec(ABC):
         target = out.reshape(-1).view(np.uint8)
         assert np.shares_memory(target, out) or not out.size, "out must be C-contiguous"
         if self._shuffled:
-            size = self.dtype.itemsize
+            planes, places = (
+                restored.reshape(self.dtype.itemsize, -1),
+                target.reshape(-1, self.dtype.itemsize).T,
+            )
+            # Most bytes of integers are zero; filling those in at once takes half the time.
+            filled = np.flatnonzero(planes.max(axis=1))
+            if len(filled) < len(planes):
+                target[...] = 0
             # Plane by plane is the fastest way in NumPy, and the interpreter is free meanwhile.
-            for plane, values in zip(restored.reshape(size, -1), target.reshape(-1, size).T, strict=True):
-                values[...] = plane
+            for plane in filled:
+                places[plane] = planes[plane]
         else:
             target[...] = restored
 
