@@ -99,7 +99,7 @@ class ChunkReader:
         if rows.nbytes < 2 * _BATCH_BYTES:
             _restore(codec, pieces)
             return rows
-        batches = _batched(pieces, max(1, _BATCH_BYTES // (rows[0].nbytes * self._chunk_rows)))
+        batches = _batched(pieces, max(1, _BATCH_BYTES // (rows[:1].nbytes * self._chunk_rows)))
         workers.run(functools.partial(_restore, codec, batch) for batch in batches)
         return rows
 
