@@ -86,13 +86,13 @@ class RowBlocks:
         values = self._ahead.take(number) if self._ahead else None
         if values is None:
             values = self._read_block(number)
-        self._latest = max(number * self._block_rows, self._start), end, values
+        block = self._latest = max(number * self._block_rows, self._start), end, values
         if self._ahead:
             if end < self._stop:
                 self._ahead.begin(number + 1, self._read_block)
             else:
                 self._ahead.end()
-        return self._latest
+        return block
 
 
 def _read_rows(columns: Mapping[str, Column], read: ReadArray, start: int, stop: int) -> Rows:
