@@ -11,9 +11,11 @@ from gymbag.storage.read_ahead import OngoingReads, ReadAhead
 from gymbag.storage.row_blocks import RowBlocks, Rows
 from gymbag.storage.stream import ArraySource, array_specs
 
-# A block has at most this many rows, and about this many bytes. A small info takes so much more than its JSON.
+# A block has at most this many rows, and about this many bytes.
 _BLOCK_ROWS = 4096
 _BLOCK_BYTES = 2 << 20
+
+# How many times the bytes of its JSON a small info takes as a dict.
 _INFO_GROWTH = 16
 
 # Rows of this many bytes take so long to decompress that handing them to a thread pays.
