@@ -11,8 +11,8 @@ def read_episodes(filename, name):
     """Yield each episode of a data set as a dict of arrays; `docs/format.md` specifies the file."""
     with h5py.File(filename) as file:
         data_set = file[name]
-        assert data_set.attrs["format"] == "gymbag"
-        assert data_set.attrs["format_version"].startswith("1.")
+        assert data_set.attrs["format"] == b"gymbag"
+        assert data_set.attrs["format_version"].startswith(b"1.")
         table = data_set["episodes"]
         for number, (first, length) in enumerate(zip(table["first_row"], table["length"], strict=True)):
             rows = slice(first, first + length)

@@ -41,3 +41,11 @@ class DataSetNotFoundError(StorageError, LookupError):
 
 class MissingExtraError(GymbagError, ImportError):
     """An optional package is needed; the message names the extra that installs it."""
+
+
+class RecordingStoppedWarning(UserWarning):
+    """Recording has stopped, on a full disk for example; the env goes on, and `close` will raise."""
+
+
+class UnfinishedRecordingWarning(UserWarning):
+    """A process that recorded to a file was killed; what it left was put into the file."""

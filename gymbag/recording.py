@@ -94,11 +94,12 @@ class RecordingWrapper:
                 describe_space(env.action_space),
                 description,
                 _describe_spec(env.spec),
-                _find_versions(),
+                dict(_find_versions()),
                 dict(metadata or {}),
             )
         )
         self._writer = writer
+        self._write_step = writer.write_step
         self._clock = clock
         self._state = _State()
 
@@ -133,20 +134,24 @@ class RecordingWrapper:
                 if state.closed
                 else "expected reset() before step(): no episode is under way"
             )
-        given = action if isinstance(action, int) else nested.copy(action)  # the env may change it
-        # A step that fails, or cannot be recorded, cuts the episode, as no other may take its place.
-        state.in_episode = False
-        observation, reward, terminated, truncated, info = result = self.env.step(action)
-        self._writer.write_step(
-            self._clock(),
-            observation,
-            given,
-            reward,
-            terminated,
-            truncated,
-            self._choose_info(info),
-        )
-        state.in_episode = not (terminated or truncated)
+        given = action if type(action) is int else nested.copy(action)  # the env may change it
+        try:
+            observation, reward, terminated, truncated, info = result = self.env.step(action)
+            self._write_step(
+                self._clock(),
+                observation,
+                given,
+                reward,
+                terminated,
+                truncated,
+                info if type(info) is dict and not info else self._choose_info(info),
+            )
+        except BaseException:
+            # A step that fails, or cannot be recorded, cuts the episode, as no other may take its place.
+            state.in_episode = False
+            raise
+        if terminated or truncated:
+            state.in_episode = False
         return result
 
     def close(self) -> None:
@@ -195,6 +200,10 @@ def record_hdf5(
     name: str | None = None,
     metadata: Mapping[str, Any] | None = None,
     info: InfoChoice = True,
+    compression: str | None = "gzip",
+    level: int | None = None,
+    chunk_rows: int | None = None,
+    flush_seconds: float = 1.0,
 ) -> Any:
     """Wrap an env so that everything that happens is recorded to an HDF5 file.
 
@@ -207,15 +216,23 @@ def record_hdf5(
         name: Name of the data set; by default the id of the env's spec, else the name of its class.
         metadata: Whatever else to keep: any value an info can hold.
         info: Which infos to record: True for all, False for none, or a list of keys.
+        compression: How to compress a new data set: "gzip", "zstd", "lzf" or None; see `HDF5Writer`.
+        level: How hard to compress.
+        chunk_rows: How many steps make a chunk of a new data set.
+        flush_seconds: How old a step may become before it is safe from the process being killed.
 
     Returns:
         The env to use in place of the one given, a `RecordingWrapper`. Close it when you are done.
 
     Raises:
         SpaceError: A space of the env, or the metadata, cannot be stored.
-        StorageError: The file cannot take the data. Nothing has been changed then.
+        StorageError: The file cannot take the data, or there is no such compression. Nothing has been
+            changed then.
+        MissingExtraError: The compression needs an optional package.
     """
-    writer = HDF5Writer(filename)
+    writer = HDF5Writer(
+        filename, compression=compression, level=level, chunk_rows=chunk_rows, flush_seconds=flush_seconds
+    )
     return RecordingWrapper(env, writer, name=name, description=description, metadata=metadata, info=info)
 
 
@@ -257,6 +274,7 @@ def _storable(value: Any) -> Any:
     return value
 
 
+@functools.cache  # looking them up takes as long as thousands of steps
 def _find_versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:

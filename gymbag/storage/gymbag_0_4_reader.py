@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from gymbag import spaces
@@ -14,6 +13,7 @@ from gymbag.spaces import Description
 from gymbag.storage.base import Header, Reader
 from gymbag.storage.gymbag_0_4 import Table
 from gymbag.storage.hdf5_file import FileOnDemand
+from gymbag.storage.snapshot import Snapshot
 
 _COLUMNS = {
     "observations": "observation",
@@ -35,14 +35,14 @@ class TableReader(FileOnDemand, Reader):
         name: Name of the table.
     """
 
-    _address = ("_path", "_name", "library")
+    _address = ("_path", "_salvaging", "_name", "library")
 
     def __init__(self, path: Path, name: str) -> None:
         super().__init__(path)
         self._name = name
 
-    def _take_up(self, file: h5py.File) -> None:
-        self._table = Table(file[self._name])
+    def _take_up(self, snapshot: Snapshot) -> None:
+        self._table = Table(snapshot.file[self._name])
 
     @property
     def table(self) -> Table:

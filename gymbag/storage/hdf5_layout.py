@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import h5py
+import numpy as np
 
 from gymbag import json_values
 from gymbag.errors import DamagedFileError, StorageError
@@ -55,10 +56,9 @@ def is_data_set(node: Any) -> bool:
     if not isinstance(node, h5py.Group) or "format" not in node.attrs:
         return False
     try:
-        found = node.attrs["format"]
-    except (OSError, TypeError):  # of a type that h5py cannot read, so not ours
+        return read_text(node, "format") == FORMAT
+    except (OSError, TypeError, DamagedFileError):  # of a type that h5py cannot read, so not ours
         return False
-    return isinstance(found, str) and found == FORMAT
 
 
 def find_node(file: h5py.File, name: str) -> Any:
@@ -105,6 +105,41 @@ def find_data_sets(file: h5py.File) -> list[str]:
     return [name for name, node in walk(file) if isinstance(node, h5py.Group)]
 
 
+def arrays_of(group: h5py.Group) -> dict[str, h5py.Dataset]:
+    """Return the arrays of a data set by their paths."""
+    arrays: dict[str, h5py.Dataset] = {}
+
+    def take(path: str, node: h5py.HLObject) -> None:
+        if isinstance(node, h5py.Dataset) and node.shape:
+            arrays[path] = node
+
+    group.visititems(take)
+    return arrays
+
+
+def write_text(group: h5py.Group, name: str, text: str) -> None:
+    """Write an attribute as a string of fixed length.
+
+    Those of variable length, which h5py writes by default, lie where HDF5 keeps no checksums.
+    """
+    data = text.encode()
+    group.attrs.create(name, np.bytes_(data), dtype=h5py.string_dtype("utf-8", max(len(data), 1)))
+
+
+def read_text(group: h5py.Group, name: str) -> str:
+    """Read an attribute that is a string.
+
+    Raises:
+        KeyError: There is none of that name.
+        DamagedFileError: It is not UTF-8, or no string.
+    """
+    value = group.attrs[name]
+    try:
+        return value.decode() if isinstance(value, bytes) else str.__str__(value)
+    except (UnicodeDecodeError, TypeError) as error:
+        raise DamagedFileError(f"expected text in the attribute {name!r}, found {value!r}") from error
+
+
 def create_data_set(file: h5py.File, header: Header) -> h5py.Group:
     """Make the group of a new data set.
 
@@ -114,15 +149,15 @@ def create_data_set(file: h5py.File, header: Header) -> h5py.Group:
     check_room(file, header.name)
     group = file.create_group(header.name)
     observation_space, action_space = header.spaces_as_json()
-    group.attrs.update(
-        {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "description": header.description,
-            "observation_space": observation_space,
-            "action_space": action_space,
-        }
-    )
+    texts = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "description": header.description,
+        "observation_space": observation_space,
+        "action_space": action_space,
+    }
+    for name, text in texts.items():
+        write_text(group, name, text)
     return group
 
 
@@ -155,14 +190,14 @@ def read_identity(group: h5py.Group) -> tuple[str, Description, Description, str
     """
     name = group.name.lstrip("/")
     try:
-        version = group.attrs["format_version"]
+        version = read_text(group, "format_version")
         if version.partition(".")[0] != FORMAT_VERSION.partition(".")[0]:
             raise DamagedFileError(
                 f"{group.file.filename}: expected format version {FORMAT_VERSION} in {name!r}, found "
                 f"{version}; a newer gymbag may read it"
             )
-        spaces = [json_values.decode(group.attrs[f"{kind}_space"]) for kind in ("observation", "action")]
-        return name, spaces[0], spaces[1], group.attrs["description"]
+        spaces = [json_values.decode(read_text(group, f"{kind}_space")) for kind in ("observation", "action")]
+        return name, spaces[0], spaces[1], read_text(group, "description")
     except (KeyError, AttributeError, OSError) as error:
         raise DamagedFileError(
             f"{group.file.filename}: the attributes of the data set {name!r} cannot be read: {error}"

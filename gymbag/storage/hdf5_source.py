@@ -1,54 +1,141 @@
-"""Reading the arrays of a data set in an HDF5 file."""
+"""Reading the arrays of a data set: what is in the HDF5 file, and behind it what is in the journal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
 
 from gymbag.errors import DamagedFileError
+from gymbag.storage.chunk_reader import ChunkReader
+from gymbag.storage.codecs import Codec, codec_of
+from gymbag.storage.folding import read_raw
 from gymbag.storage.hdf5_file import FileOnDemand
+from gymbag.storage.hdf5_layout import arrays_of
+from gymbag.storage.journal import Coverage, Entry, JournalReader
+from gymbag.storage.snapshot import Snapshot
 from gymbag.storage.stream import ArraySource
+
+_Result = TypeVar("_Result")
+
+
+class _Array:
+    """One array, as long as it was when the file was opened, or its journal last looked at."""
+
+    def __init__(self, dataset: h5py.Dataset, journal: JournalReader | None) -> None:
+        self._dataset, self._journal = dataset, journal
+        self.dtype, self._shape = dataset.dtype, dataset.shape[1:]
+        self.file_length = len(dataset)
+        self.coverage = Coverage(self.file_length)
+        self._decoded: tuple[Entry, np.ndarray] | None = None
+
+    # Both take a while to make, and most arrays are never read.
+    @functools.cached_property
+    def _reader(self) -> ChunkReader:
+        return ChunkReader(self._dataset)
+
+    @functools.cached_property
+    def _codec(self) -> Codec | None:
+        return codec_of(self._dataset)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Return rows start to stop, as a new array."""
+        kept = self.coverage.kept
+        if stop <= kept or start == stop:
+            # No rows are read from what is there, as they would be of an array that has none.
+            return self._reader.read(start, stop) if stop <= kept else self._reader.read(0, 0)
+        parts = [self._reader.read(start, kept)] if start < kept else []
+        for entry in self.coverage.entries:
+            first, last = max(start, entry.first_row), min(stop, entry.first_row + entry.rows)
+            if first < last:
+                parts.append(self._rows(entry)[first - entry.first_row : last - entry.first_row])
+        if len(parts) == 1:
+            return parts[0].copy()
+        return np.concatenate(parts, dtype=self.dtype)
+
+    def _rows(self, entry: Entry) -> np.ndarray:
+        """Return the rows of an entry, and keep them: small reads follow one another."""
+        if self._decoded is None or self._decoded[0] != entry:
+            assert self._journal is not None
+            if entry.encoding == "raw":
+                rows = read_raw(self._journal, entry, self.dtype, self._shape)
+            else:
+                if self._codec is None:
+                    raise DamagedFileError("the journal has chunks of a compression that cannot be read here")
+                rows = np.empty(self._dataset.chunks, self.dtype)
+                self._codec.decode(self._journal.read(entry), rows)
+            self._decoded = entry, rows
+        return self._decoded[1]
 
 
 class HDF5Source(FileOnDemand, ArraySource):
-    """Reads the arrays of one data set, as long as they are when the file is opened.
-
-    The latest chunks of each array are kept, as small reads mostly follow one another.
+    """Reads the arrays of one data set, as long as they were when it was opened, or refreshed.
 
     Args:
         path: The file.
         name: Name of the data set.
+        salvaging: Whether to pass over what is damaged in the journal.
     """
 
-    _address = ("_path", "_name")
+    _address = ("_path", "_name", "_state", "_salvaging")
 
-    def __init__(self, path: Path, name: str) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, name: str, salvaging: bool = False) -> None:
+        super().__init__(path, salvaging)
         self._name = name
+        self._state = 0
 
-    def _take_up(self, file: h5py.File) -> None:
-        self._datasets: dict[str, h5py.Dataset] = {}
-        self._lengths: dict[str, int] = {}
-        self._chunk_rows: dict[str, int] = {}
-        self._chunks: dict[str, dict[int, np.ndarray]] = {}
-        file[self._name].visititems(self._take)
+    def _take_up(self, snapshot: Snapshot) -> None:
+        datasets = arrays_of(snapshot.file[self._name])
+        self._arrays = {path: _Array(dataset, snapshot.journal) for path, dataset in datasets.items()}
+        self._lay_journal(snapshot.journal)
 
-    def _take(self, path: str, node: h5py.HLObject) -> None:
-        if isinstance(node, h5py.Dataset) and node.shape:
-            self._datasets[path] = node
-            self._lengths[path] = len(node)
-            # Other tools may have rewritten the file without chunks.
-            self._chunk_rows[path] = node.chunks[0] if node.chunks else len(node) + 1
+    @property
+    def state(self) -> int:
+        """A number that changes when the last rows may have been replaced."""
+        return self._state
+
+    def _lay_journal(self, journal: JournalReader | None) -> None:
+        self._state += 1
+        if journal is not None:
+            lengths = {path: array.file_length for path, array in self._arrays.items()}
+            for path, coverage in journal.coverage(self._name, lengths, self._salvaging).items():
+                self._arrays[path].coverage = coverage
+
+    def refresh(self) -> bool:
+        """Take in what was recorded since; tell whether there was anything."""
+        with self._guard():
+            snapshot = self._open()
+            if not snapshot.is_current():
+                self.close()
+                self._open()
+                return True
+            if snapshot.journal is None or not snapshot.journal.advance():
+                return False
+            self._lay_journal(snapshot.journal)
+            return True
+
+    def _read_whole(self, read: Callable[[], _Result]) -> _Result:
+        """Read something from one and the same state of the file."""
+        with self._guard():
+            while True:
+                snapshot = self._open()
+                try:
+                    result = read()
+                except (DamagedFileError, OSError, RuntimeError):
+                    if snapshot.is_current():
+                        raise
+                else:
+                    if snapshot.is_current():
+                        return result
+                self.close()  # it was changed meanwhile
 
     def dtypes(self) -> Mapping[str, np.dtype[Any]]:
         """Tell which arrays there are, and their dtypes."""
-        with self._guard():
-            self._open()
-            return {path: dataset.dtype for path, dataset in self._datasets.items()}
+        return self._read_whole(lambda: {path: array.dtype for path, array in self._arrays.items()})
 
     def length(self, path: str) -> int:
         """Count the rows of an array.
@@ -56,13 +143,11 @@ class HDF5Source(FileOnDemand, ArraySource):
         Raises:
             DamagedFileError: There is no such array.
         """
-        with self._guard():
-            self._open()
-            return self._length(path)
+        return self._read_whole(lambda: self._array(path).coverage.length)
 
-    def _length(self, path: str) -> int:
+    def _array(self, path: str) -> _Array:
         try:
-            return self._lengths[path]
+            return self._arrays[path]
         except KeyError:
             raise DamagedFileError(f"{self._path}: {self._name} has no array {path}") from None
 
@@ -72,42 +157,18 @@ class HDF5Source(FileOnDemand, ArraySource):
         Raises:
             DamagedFileError: The file has no such rows, or they cannot be read.
         """
-        with self._guard():
-            self._open()
-            length = self._length(path)
-            if not 0 <= start <= stop <= length:
-                raise DamagedFileError(
-                    f"{self._path}: expected rows {start} to {stop} of {self._name}/{path}, "
-                    f"which has {length}"
-                )
-            chunk_rows = self._chunk_rows[path]
-            first, last = start // chunk_rows, max(stop - 1, start) // chunk_rows
-            if stop == start or last - first > 1:
-                return self._load(path, start, stop)
-            parts = []
-            for number in range(first, last + 1):
-                offset = number * chunk_rows
-                chunk = self._chunk(path, number, offset, min(offset + chunk_rows, length))
-                parts.append(chunk[max(start - offset, 0) : stop - offset])
-            if len(parts) == 1:
-                return parts[0].copy()
-            return np.concatenate(parts, dtype=parts[0].dtype)  # keeps the byte order
+        return self._read_whole(lambda: self._read(path, start, stop))
 
-    def _chunk(self, path: str, number: int, start: int, stop: int) -> np.ndarray:
-        """Return a chunk, and keep the latest two: small reads follow one another, also across a border."""
-        kept = self._chunks.setdefault(path, {})
-        if number not in kept:
-            rows = self._load(path, start, stop)
-            while len(kept) > 1:
-                del kept[next(iter(kept))]
-            kept[number] = rows
-        return kept[number]
-
-    def _load(self, path: str, start: int, stop: int) -> np.ndarray:
+    def _read(self, path: str, start: int, stop: int) -> np.ndarray:
+        array = self._array(path)
+        length = array.coverage.length
+        if not 0 <= start <= stop <= length:
+            raise DamagedFileError(
+                f"{self._path}: expected rows {start} to {stop} of {self._name}/{path}, which has {length}"
+            )
         try:
-            rows: np.ndarray = self._datasets[path][start:stop]
-            return rows
-        except OSError as error:
+            return array.read(start, stop)
+        except (DamagedFileError, OSError) as error:
             raise DamagedFileError(
                 f"{self._path}: rows {start} to {stop} of {self._name}/{path} cannot be read: {error}"
             ) from error

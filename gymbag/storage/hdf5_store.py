@@ -1,9 +1,7 @@
-"""Writing the arrays of a data set in an HDF5 file."""
+"""Writing the arrays of a data set: rows are made into chunks, and go to the journal."""
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,177 +9,220 @@ import h5py
 import numpy as np
 
 from gymbag.columns import ArraySpec
-from gymbag.errors import DamagedFileError, RecordingError
-from gymbag.storage.hdf5_file import end_writing
+from gymbag.storage.base import Header
+from gymbag.storage.codecs import Codec, Compression, codec_of, dataset_options
+from gymbag.storage.folding import rewrite
+from gymbag.storage.hdf5_layout import arrays_of, create_data_set
+from gymbag.storage.journal import NewRows
 from gymbag.storage.stream import ArrayStore
+from gymbag.storage.writable_file import WritableFile
 
-# Bytes that a chunk should hold, unless that were more rows than one wants to read at once.
-_CHUNK_BYTES = 1 << 20
-_CHUNK_ROWS = 4096
+# What a chunk may hold at most: bytes; rows of the table of steps, or of that of episodes; ragged bytes.
+_CHUNK_BYTES = 2 << 20
+_STEPS, _EPISODES, _RAGGED_BYTES = 1 << 13, 1 << 11, 1 << 18
 
 # While an array is rewritten, the new one has this behind its name, which no name of an array can have:
 # `space_columns` writes a percent sign as %25.
 _WIDER = "%wider"
 
+# What waits to be written to the journal, and the journal itself, are not to become larger than this.
+_LARGEST_WAITING = 1 << 23
+_LARGEST_JOURNAL = 1 << 26
 
-def rows_per_chunk(spec: ArraySpec) -> int:
-    """Choose how many rows make a chunk.
 
-    >>> rows_per_chunk(ArraySpec(np.dtype(np.uint8), (210, 160, 3)))
-    10
+def rows_per_chunk(path: str, spec: ArraySpec) -> int:
+    """Choose how many rows of an array make a chunk: a power of two.
+
+    Many rows take less space and time in all; few are read sooner when only some of them are wanted.
+
+    >>> rows_per_chunk("observations", ArraySpec(np.dtype(np.uint8), (210, 160, 3)))
+    16
     """
-    row_bytes = spec.row_bytes
-    # Ragged values come by the byte, of which a chunk may hold more.
-    most = _CHUNK_BYTES // 4 if row_bytes == 1 and spec.dtype != np.bool_ else _CHUNK_ROWS
-    return int(np.clip(_CHUNK_BYTES // max(row_bytes, 1), 1, most))
+    if path.endswith("/data") and spec == ArraySpec(np.dtype(np.uint8)):
+        most = _RAGGED_BYTES
+    else:
+        most = _EPISODES if path.startswith("episodes/") else _STEPS
+    fitting = _CHUNK_BYTES // max(spec.row_bytes, 1)
+    return min(1 << max(fitting.bit_length() - 1, 0), most)
 
 
 class _GrowingArray:
-    """An HDF5 dataset and the rows on their way to it, which are written a whole chunk at a time."""
+    """The rows of one array on their way to the journal.
 
-    def __init__(self, dataset: h5py.Dataset) -> None:
-        self._dataset = dataset
+    All whole chunks are encoded as soon as they are full. The rows of the open one are kept, and written
+    to the journal as they are.
+    """
+
+    def __init__(self, path: str, dataset: h5py.Dataset, read: Callable[[str, int, int], np.ndarray]) -> None:
+        self._path, self._read = path, read
+        self._codec: Codec | None = codec_of(dataset)
+        self.dtype, self.shape = dataset.dtype, dataset.shape[1:]
         self._chunk_rows = dataset.chunks[0]
-        self._pending: list[np.ndarray] = []
-        self._written = len(dataset)
-        self.length = self._written
+        self.length = self._journaled = len(dataset)
+        self._chunk_start = self.length - self.length % self._chunk_rows
+        # Up to here the open chunk is in the file, from where it is read once the chunk is full.
+        self._in_file = self.length
+        self._buffer: np.ndarray | None = None
+        self.chunks: list[NewRows] = []
+        # Whether the journal, or the file, has rows behind the last one that are to be replaced.
+        self._has_open_rows = False
 
     def append(self, rows: np.ndarray) -> None:
-        if not len(rows):
-            return
-        self._pending.append(rows)
-        self.length += len(rows)
-        if self.length - self._written >= self._chunk_rows:
-            self._write(self.length - self.length % self._chunk_rows)
+        """Add rows, which are copied."""
+        while len(rows):
+            if self._buffer is None:
+                self._buffer = np.empty((self._chunk_rows, *self.shape), self.dtype)
+            used = self.length - self._chunk_start
+            count = min(len(rows), self._chunk_rows - used)
+            self._buffer[used : used + count] = rows[:count]
+            self.length += count
+            rows = rows[count:]
+            if used + count == self._chunk_rows:
+                self._end_chunk(self._buffer)
 
-    def flush(self) -> None:
-        self._write(self.length)
+    def _end_chunk(self, buffer: np.ndarray) -> None:
+        start, stop = self._chunk_start, self.length
+        if self._codec is None:
+            self.chunks.append(self._raw(self._journaled, buffer[self._journaled - start :]))
+        else:
+            if self._in_file > start:
+                buffer[: self._in_file - start] = self._read(self._path, start, self._in_file)
+            data = self._codec.encode(buffer)
+            self.chunks.append(NewRows(self._path, start, stop - start, "chunk", data))
+        self._chunk_start = self._journaled = stop
 
-    def _write(self, end: int) -> None:
-        """Write the rows up to row number `end`."""
-        count = end - self._written
-        if count <= 0:
-            return
-        rows = np.concatenate(self._pending)
-        self._dataset.resize(end, axis=0)
-        self._dataset[self._written : end] = rows[:count]
-        self._written = end
-        # A copy, or the few rows left would keep all of them in memory.
-        self._pending = [rows[count:].copy()] if count < len(rows) else []
+    def _raw(self, first_row: int, rows: np.ndarray) -> NewRows:
+        return NewRows(self._path, first_row, len(rows), "raw", rows.tobytes())
+
+    def take(self, open_rows: np.ndarray | None) -> list[NewRows]:
+        """Return what the journal does not have yet.
+
+        Args:
+            open_rows: Rows that are to stand behind the last one until there is more to say.
+        """
+        entries, self.chunks = self.chunks, []
+        start, count = self._journaled, self.length - self._journaled
+        parts = [open_rows] if open_rows is not None and len(open_rows) else []
+        if count and self._buffer is not None:
+            used = start - self._chunk_start
+            parts.insert(0, self._buffer[used : used + count])
+        if parts or self._has_open_rows:
+            rows = (
+                np.concatenate(parts, dtype=self.dtype) if parts else np.empty((0, *self.shape), self.dtype)
+            )
+            entries.append(self._raw(start, rows))
+        self._has_open_rows = open_rows is not None and len(open_rows) > 0
+        self._journaled = self.length
+        return entries
+
+    def widen(self, dataset: h5py.Dataset) -> None:
+        """Go on with another dtype; the file has all rows."""
+        self._codec, self.dtype = codec_of(dataset), dataset.dtype
+        self._buffer, self._in_file = None, self.length
 
 
 class HDF5Store(ArrayStore):
     """Writes the arrays of one data set.
 
     Args:
-        file: The open file, which is closed with the store.
-        name: Name of the data set.
+        file: The file, which is closed with the store.
+        header: What the data set is called and holds, should it have to be made.
+        compression: How to compress the arrays of a new data set.
+        chunk_rows: How many steps make a chunk of a new data set, instead of what `rows_per_chunk` chooses.
     """
 
-    def __init__(self, file: h5py.File, name: str) -> None:
-        self._file = file
-        self._process = os.getpid()
-        self._lock = threading.Lock()
-        self._group = file[name]
-        #: Hands over what is on its way to the store; set by who writes to it.
-        self.flush_stream: Callable[[], None] | None = None
+    def __init__(
+        self, file: WritableFile, header: Header, compression: Compression, chunk_rows: int | None = None
+    ) -> None:
+        self.file, self._header = file, header
+        self._name = header.name
+        self._compression, self._chunk_rows = compression, chunk_rows
         self._arrays: dict[str, _GrowingArray] = {}
-        self._dtypes: dict[str, np.dtype[Any]] = {}
-        self._group.visititems(self._take)
+        self._waiting = 0
+        if file.path.exists():
+            with file.opened() as opened:
+                if self._name in opened:
+                    self._take(opened)
 
-    def _take(self, path: str, node: h5py.HLObject) -> None:
-        if isinstance(node, h5py.Dataset) and not path.endswith(_WIDER):
-            if node.maxshape[:1] != (None,):
-                raise DamagedFileError(
-                    f"{self._file.filename}: {node.name} cannot grow; record to a new file"
-                )
-            self._arrays[path] = _GrowingArray(node)
-            self._dtypes[path] = node.dtype
+    def _take(self, opened: h5py.File) -> None:
+        self._arrays = {
+            path: _GrowingArray(path, dataset, self.read)
+            for path, dataset in arrays_of(opened[self._name]).items()
+        }
 
     def create(self, specs: Mapping[str, ArraySpec]) -> None:
-        """Make these arrays, without rows."""
-        for path, spec in specs.items():
-            self._take(path, self._create(path, spec))
+        """Make these arrays, without rows, and the data set, if there is none yet."""
+        with self.file.change() as opened:
+            if self._name not in opened:
+                create_data_set(opened, self._header)
+            for path, spec in specs.items():
+                self._create(opened[self._name], path, spec)
+            self._take(opened)
 
-    def _create(self, path: str, spec: ArraySpec) -> h5py.Dataset:
-        return self._group.create_dataset(
+    def _create(self, group: h5py.Group, path: str, spec: ArraySpec) -> h5py.Dataset:
+        name = path.removesuffix(_WIDER)
+        rows = rows_per_chunk(name, spec)
+        if self._chunk_rows is not None and not name.startswith("episodes/"):
+            rows = self._chunk_rows
+        return group.create_dataset(
             path,
             shape=(0, *spec.shape),
             # HDF5 wants every fixed axis to be at least as long as a chunk, which is at least 1.
             maxshape=(None, *(size or None for size in spec.shape)),
-            chunks=(rows_per_chunk(spec), *(size or 1 for size in spec.shape)),
+            chunks=(rows, *(size or 1 for size in spec.shape)),
             dtype=spec.dtype,
-            compression="gzip",
-            compression_opts=1,
-            shuffle=spec.dtype.itemsize > 1,
+            **dataset_options(self._compression, spec),
         )
 
     def widen(self, specs: Mapping[str, ArraySpec]) -> None:
-        """Rewrite arrays with these dtypes, which hold all of their values exactly."""
-        with self._lock:
+        """Rewrite arrays with these dtypes, which hold all of their values exactly; `flush` comes first."""
+        with self.file.change() as opened:
+            group = opened[self._name]
             for path, spec in specs.items():
-                self._arrays[path].flush()
-                if path + _WIDER in self._group:  # left over from an attempt that failed
-                    del self._group[path + _WIDER]
-                old, new = self._group[path], self._create(path + _WIDER, spec)
-                new.resize(len(old), axis=0)
-                block = old.chunks[0]
-                for start in range(0, len(old), block):
-                    new[start : start + block] = old[start : start + block]
-                del self._group[path]
-                self._group.move(path + _WIDER, path)
-                self._take(path, self._group[path])
+                wider = self._create(group, path + _WIDER, spec)
+                rewrite(group[path], wider)
+                del group[path]
+                group.move(path + _WIDER, path)
+                self._arrays[path].widen(group[path])
 
     def dtypes(self) -> Mapping[str, np.dtype[Any]]:
         """Tell which arrays there are, and their dtypes."""
-        return self._dtypes
+        return {path: array.dtype for path, array in self._arrays.items()}
 
     def append(self, path: str, rows: np.ndarray) -> None:
-        """Add rows to an array.
+        """Add rows to an array, which are copied."""
+        self._arrays[path].append(rows)
+        self._waiting += rows.nbytes
 
-        Raises:
-            RecordingError: This is a forked process, whose parent has the file open.
-        """
-        if os.getpid() != self._process:
-            raise RecordingError(
-                f"{self._file.filename} is recorded to by process {self._process}, from which this one was "
-                "forked; wrap the env in the process that steps it"
-            )
-        with self._lock:
-            self._arrays[path].append(rows)
+    @property
+    def is_full(self) -> bool:
+        """Whether there is so much to write that it should not wait."""
+        return self._waiting > _LARGEST_WAITING
 
     def read(self, path: str, start: int, stop: int) -> np.ndarray:
-        """Return rows start to stop of an array."""
-        with self._lock:
-            self._arrays[path].flush()
-            rows: np.ndarray = self._group[path][start:stop]
+        """Return rows start to stop of an array, which must be in the file already."""
+        with self.file.opened() as opened:
+            rows: np.ndarray = opened[self._name][path][start:stop]
             return rows
 
     def length(self, path: str) -> int:
         """Count the rows of an array."""
         return self._arrays[path].length if path in self._arrays else 0
 
-    def flush(self) -> None:
-        """Write everything to the file; in a forked process do nothing."""
-        if os.getpid() != self._process:
-            return
-        if self.flush_stream is not None:
-            self.flush_stream()
-        with self._lock:
-            if self._file:  # another thread may have closed it just now
-                for array in self._arrays.values():
-                    array.flush()
-                self._file.flush()
+    def flush(self, open_rows: Mapping[str, np.ndarray]) -> None:
+        """Write everything to the journal, and from there to the file if that is due.
+
+        Args:
+            open_rows: Rows of the arrays that are to stand behind the last ones until the next flush.
+        """
+        entries = [entry for path, array in self._arrays.items() for entry in array.take(open_rows.get(path))]
+        self._waiting = 0
+        self.file.check_in_place()
+        if entries:
+            self.file.journal.append(self._name, entries)
+        if self.file.journal.size > _LARGEST_JOURNAL:
+            self.file.fold()
 
     def close(self) -> None:
-        """Write everything, and close the file."""
-        try:
-            with self._lock:
-                try:
-                    if self._file:
-                        for array in self._arrays.values():
-                            array.flush()
-                finally:
-                    self._file.close()
-        finally:
-            end_writing(self)  # without the lock, as a reader may be waiting for it
+        """Put everything into the file, and close it."""
+        self.file.close()

@@ -3,41 +3,56 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
-from gymbag.errors import DamagedFileError, StorageError
+from gymbag.errors import DamagedFileError, StorageError, UnfinishedRecordingWarning
 from gymbag.json_values import encode
 from gymbag.storage.base import Header
-from gymbag.storage.hdf5_file import (
-    begin_writing,
-    check_unused,
-    damage_explained,
-    open_file,
-    open_for_writing,
-)
+from gymbag.storage.codecs import choose_compression
+from gymbag.storage.hdf5_file import note_writer
 from gymbag.storage.hdf5_layout import (
+    arrays_of,
     check_name,
     check_room,
-    create_data_set,
     find_node,
     is_data_set,
     is_text,
     read_identity,
+    write_text,
 )
 from gymbag.storage.hdf5_source import HDF5Source
 from gymbag.storage.hdf5_store import HDF5Store
+from gymbag.storage.snapshot import check_is_hdf5
 from gymbag.storage.stream import ArrayStore, check_arrays
 from gymbag.storage.stream_writer import StoreWriter
+from gymbag.storage.writable_file import WritableFile
+
+# HDF5 numbers the rows of a chunk with 32 bits.
+_MOST_CHUNK_ROWS = 1 << 31
 
 
 class HDF5Writer(StoreWriter):
     """Records to a data set of an HDF5 file, which is made if need be.
 
-    A data set of the same name is continued. Whatever was recorded is complete in the file once the
-    writer is closed: by `close`, when it is forgotten, or at the interpreter's exit.
+    A data set of the same name is continued. While it records, the latest rows are in a journal beside the
+    file, NAME.journal; they are put into the file when the writer is closed: by `close`, when it is
+    forgotten, or at the interpreter's exit. After a crash the next writer does so, or `gymbag.repair`;
+    `HDF5Reader` reads both, at any time.
 
     Args:
         filename: Path of the file.
+        compression: How to compress a new data set: "gzip", which every HDF5 library reads; "zstd", which
+            makes images several times smaller, and which others read with the plug-ins of hdf5plugin; "lzf",
+            or None.
+        level: How hard to compress, for gzip 0 to 9, for zstd 1 to 22; by default 1 and 3.
+        chunk_rows: How many steps make a chunk of a new data set; by default as many as make 2 MiB, at most
+            8,192. Reading a single step reads a whole chunk.
+        flush_seconds: How old a step may become before it is safe from the process being killed.
+
+    Raises:
+        StorageError: There is no such compression or level.
+        MissingExtraError: The compression needs an optional package.
 
     >>> import gymnasium
     >>> from gymbag import HDF5Reader, RecordingWrapper
@@ -49,13 +64,27 @@ class HDF5Writer(StoreWriter):
     1
     """
 
-    def __init__(self, filename: str | os.PathLike[str]) -> None:
-        self.path = Path(filename)
+    def __init__(
+        self,
+        filename: str | os.PathLike[str],
+        *,
+        compression: str | None = "gzip",
+        level: int | None = None,
+        chunk_rows: int | None = None,
+        flush_seconds: float = 1.0,
+    ) -> None:
+        self.path = Path(filename).absolute()
+        self._compression = choose_compression(compression, level)
+        if chunk_rows is not None and not 1 <= chunk_rows <= _MOST_CHUNK_ROWS:
+            raise StorageError(f"expected chunk_rows from 1 to {_MOST_CHUNK_ROWS}, found {chunk_rows!r}")
+        if not flush_seconds > 0:
+            raise StorageError(f"expected flush_seconds above 0, found {flush_seconds!r}")
+        self._chunk_rows, self.flush_seconds = chunk_rows, flush_seconds
 
     def begin(self, header: Header) -> None:
         """See `Writer.begin`; the errors are those of `open_store`."""
         super().begin(header)
-        self._store.flush_stream = self.stream.flush
+        note_writer(self.path, self)
 
     def open_store(self, header: Header) -> ArrayStore:
         """Open the file, after making sure that it can take the data.
@@ -73,30 +102,48 @@ class HDF5Writer(StoreWriter):
             raise StorageError(
                 f"expected a folder for {self.path.name}, found none: {self.path.parent}; make it first"
             )
-        known = self.path.exists() and self._is_known(header)
-        file = open_for_writing(self.path)
+        # Under its real name, so that whoever comes by another one finds the same journal.
+        path = self.path.resolve()
+        if path.exists():
+            check_is_hdf5(path)
+        elif self.path.is_symlink():
+            raise StorageError(f"expected an HDF5 file, found a link to nothing: {self.path}")
+        file = WritableFile(path)
         try:
-            if not known:
-                create_data_set(file, header)
-            elif header.description:
-                file[header.name].attrs["description"] = header.description
-            with damage_explained(self.path):
-                self._store = HDF5Store(file, header.name)
-            begin_writing(self.path, file, self._store)
-            return self._store
+            if file.repaired:
+                warnings.warn(
+                    f"{self.path}: the process that last recorded to it was killed; what it had left in the "
+                    "journal was put into the file",
+                    UnfinishedRecordingWarning,
+                    stacklevel=2,
+                )
+            if self.path.exists() and self._is_known(file, header) and header.description:
+                self._describe(file, header)
+            return HDF5Store(file, header, self._compression, self._chunk_rows)
         except BaseException:
             file.close()
             raise
 
-    def _is_known(self, header: Header) -> bool:
+    def _describe(self, file: WritableFile, header: Header) -> None:
+        with file.opened() as opened:
+            known = read_identity(opened[header.name])[-1] == header.description
+        if not known:
+            with file.change() as opened:
+                write_text(opened[header.name], "description", header.description)
+
+    def _is_known(self, file: WritableFile, header: Header) -> bool:
         """Tell whether the file has the data set; refuse what cannot be continued, and change nothing."""
-        check_unused(self.path)
-        with open_file(self.path, "r") as file, damage_explained(self.path):
-            node = find_node(file, header.name)
+        with file.opened() as opened:
+            node = find_node(opened, header.name)
             if not is_data_set(node):
-                check_room(file, header.name)
+                check_room(opened, header.name)
                 return False
             _, *spaces, _ = read_identity(node)
+            for path, dataset in arrays_of(node).items():
+                if dataset.maxshape[0] is not None:
+                    raise DamagedFileError(
+                        f"{self.path}: {header.name}/{path} cannot grow; record to a new file"
+                    )
         for kind, expected, found in zip(
             ("observation", "action"), map(encode, spaces), header.spaces_as_json(), strict=True
         ):

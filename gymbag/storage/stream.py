@@ -41,6 +41,15 @@ class ArraySource(ABC):
     def dtypes(self) -> Mapping[str, np.dtype[Any]]:
         """Tell which arrays there are, and their dtypes."""
 
+    def refresh(self) -> bool:
+        """Take in what was added since the arrays were opened; tell whether there was anything."""
+        return False
+
+    @property
+    def state(self) -> object:
+        """Something that changes when the last rows may have been replaced; rows before them never are."""
+        return None
+
     def close(self) -> None:
         """Let go of what is held; whatever was appended is kept for good first."""
         return
@@ -60,6 +69,19 @@ class ArrayStore(ArraySource):
     @abstractmethod
     def append(self, path: str, rows: np.ndarray) -> None:
         """Add rows to an array; the store may keep the array it is given."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits for `flush` that it should come soon."""
+        return False
+
+    def flush(self, open_rows: Mapping[str, np.ndarray]) -> None:  # most have nothing to do
+        """Keep everything that was appended, even if the process should be killed.
+
+        Args:
+            open_rows: What is to stand behind the last rows of some arrays, until the next flush: the row of
+                the episode that is under way, as it would be if it were cut now.
+        """
 
 
 def step_columns(observations: Column, actions: Column) -> dict[str, Column]:

@@ -2,70 +2,82 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import threading
+import time
+import warnings
 import weakref
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gymbag.columns import Column, LossyCastError, ValueColumn, promote
 from gymbag.compound_columns import join, under
 from gymbag.episode import Ending
-from gymbag.errors import RecordingError, SpaceError
+from gymbag.errors import RecordingError, RecordingStoppedWarning, SpaceError
 from gymbag.infos import InfoEncoder
 from gymbag.space_columns import column_of
 from gymbag.storage.base import Header, Writer
+from gymbag.storage.heartbeat import Heartbeat
 from gymbag.storage.stream import ArrayStore, array_specs, episode_columns, step_columns
 from gymbag.uninterrupted import Uninterrupted
 
 # Rows are handed to the store when they are this many, or fill about this many bytes.
-_BLOCK_ROWS = 1024
-_BLOCK_BYTES = 1 << 20
+_BLOCK_ROWS = 8192
+_BLOCK_BYTES = 1 << 21
+
+# Making blocks of rows that are at least this large is left to another thread, as it then outweighs what
+# it costs to hand them over.
+_LARGE_ROW_BYTES = 1 << 12
+
+# What the writer collects, in one flat list: for each reset and each step
+#     observation, action, reward, outcome, time, info
+# A flat list that is split by slicing is the fastest way to collect values that there is in Python; and its
+# `extend` is one instruction: an event is there or it is not, whatever interrupts.
+_WIDTH = 6
+# The outcome of a step is an `Ending`; that of a reset is this. Its action is the arguments of the reset.
+_RESET = 4
+
+
+class _OpenEpisode(NamedTuple):
+    """What is known of the episode that is under way: most of its row in the table of episodes."""
+
+    first_row: int
+    arguments: bytes
+    time: float
+    info: bytes
 
 
 class _TableWriter:
-    """Collects frozen rows in one flat list, and hands them to the store a block at a time.
-
-    A flat list that is split by slicing is the fastest way to collect rows that there is in Python, and
-    `add`, its `extend`, is one instruction: a row is there or it is not, whatever interrupts.
-    """
+    """Hands the rows of a table to the store."""
 
     def __init__(self, store: ArrayStore, columns: Mapping[str, Column]) -> None:
         self._store, self._columns = store, dict(columns)
         specs = array_specs(columns)
-        if not specs.keys() <= store.dtypes().keys():
-            store.create(specs)
         self._ends = {path: self._last_end(path) for path, spec in specs.items() if spec.cumulative}
-        self.width = len(columns)
-        self.pending: list[Any] = []
-        self.add = self.pending.extend
 
     def _last_end(self, path: str) -> int:
         length = self._store.length(path)
         return int(self._store.read(path, length - 1, length)[0]) if length else 0
 
-    def take(self) -> list[Any]:
-        """Remove the rows that are complete, and return them as one flat list."""
-        taken = self.pending[: len(self.pending) // self.width * self.width]
-        del self.pending[: len(taken)]
-        return taken
+    def pack(self, rows: Sequence[Any]) -> dict[str, np.ndarray]:
+        """Make arrays of rows, given column by column, that go on from the last rows written."""
+        packed = {}
+        for (name, column), frozen in zip(self._columns.items(), rows, strict=True):
+            for path, array in column.pack(frozen).items():
+                where = join(name, path)
+                packed[where] = array + self._ends[where] if where in self._ends else array
+        return packed
 
-    def write(self, rows: list[Any]) -> None:
-        """Hand rows to the store."""
-        if not rows:
-            return
+    def write(self, rows: Sequence[Any]) -> None:
+        """Hand rows, given column by column, to the store."""
         # All are packed before any is appended, lest an error leave the columns unequal.
-        packed = {
-            join(name, path): array
-            for position, (name, column) in enumerate(self._columns.items())
-            for path, array in column.pack(rows[position :: self.width]).items()
-        }
-        for path, array in packed.items():
+        for path, array in self.pack(rows).items():
             if path in self._ends and len(array):
-                array = array + self._ends[path]
                 self._ends[path] = int(array[-1])
             self._store.append(path, array)
 
@@ -77,7 +89,8 @@ class StreamWriter:
     env that declares float32 and returns float64 is recorded in float64. When later values need a wider
     dtype, the arrays are rewritten in it, so that every value is kept exactly.
 
-    One thread records; any thread may call `flush`.
+    One thread records; any thread may call `flush`. If the store fails, on a full disk say, what comes is
+    let go, so that the env goes on, and `finish` raises what went wrong.
 
     Args:
         store: Where the arrays are.
@@ -92,31 +105,44 @@ class StreamWriter:
         self._observation_column, self._action_column = observations, actions
         self._encode_info = InfoEncoder("info")
         self._encode_arguments = InfoEncoder("reset argument ")
+        self._events: list[Any] = []
+        self._add = self._events.extend
         self._in_episode = False
-        self._reset: tuple[bytes, float, bytes] = (b"", 0.0, b"")
-        self._first_row = 0
-        self._info_bytes = 0  # of the pending steps
-        self._broken = False  # whether a write failed half-way
+        self._episode: _OpenEpisode | None = None  # as of the events that are written
+        self._latest: Any = None  # the observation of the last event written, which waits for its action
+        self._info_bytes = 0  # of the events
+        #: What went wrong, after which nothing is written any more.
+        self.failure: Exception | None = None
+        #: Called when a block is full; `flush_block`, unless another thread is to do it.
+        self.on_full_block: Callable[[], None] = self.flush_block
         self._session = store.length("sessions/ends")
-        sessions = _TableWriter(store, {"sessions": ValueColumn()})
-        sessions.write([facts])
         existing = store.dtypes()
+        sessions = {"sessions": ValueColumn()}
+        tables = (sessions, step_columns(observations, actions), episode_columns(observations))
+        missing = {
+            path: spec
+            for columns in tables
+            for path, spec in array_specs(columns).items()
+            if path not in existing
+        }
+        if missing:
+            store.create(missing)
+        _TableWriter(store, sessions).write([[facts]])
         self._open(under(existing, "observations"), under(existing, "actions"))
-        self._dtypes_decided = self._rows() > 0
+        self._rows = store.length("rewards")
+        self._dtypes_decided = self._rows > 0
+        store.flush({})
 
     def _open(self, observations: Mapping[str, np.dtype[Any]], actions: Mapping[str, np.dtype[Any]]) -> None:
         column = self._observation_column = self._observation_column.with_dtypes(observations)
         self._action_column = self._action_column.with_dtypes(actions)
-        # The pending steps end with the latest observation, which waits for its action.
+        self._freeze_observation, self._freeze_action = column.freeze, self._action_column.freeze
         self._steps = _TableWriter(self._store, step_columns(column, self._action_column))
         self._episodes = _TableWriter(self._store, episode_columns(column))
-        block_rows = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // max(column.row_bytes, 1)))
-        self._block_items = block_rows * self._steps.width
-        self._most_episodes = block_rows * self._episodes.width
-
-    def _rows(self) -> int:
-        """Count the rows there are; the lock must be held, lest they are on their way to the store."""
-        return self._store.length("rewards") + len(self._steps.pending) // self._steps.width
+        row_bytes = column.row_bytes + self._action_column.row_bytes
+        #: Bytes of a row, of ragged columns only the part that is the same for all.
+        self.row_bytes = row_bytes
+        self._block_items = _WIDTH * max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // max(row_bytes, 1)))
 
     def _make_room(self, observation: Any, action: Any = None) -> None:
         """Change the dtypes of the arrays so that they hold these values exactly, besides those they hold.
@@ -124,27 +150,33 @@ class StreamWriter:
         Raises:
             SpaceError: There is no such dtype.
         """
+        columns = self._observation_column, self._action_column
+        dtypes = [
+            {} if value is None else promote(column.dtypes(), column.observe(value))
+            for column, value in zip(columns, (observation, action), strict=True)
+        ]
+        wider = [column.with_dtypes(wanted) for column, wanted in zip(columns, dtypes, strict=True)]
+        names = (("observations", "episodes/final_observation"), ("actions",))
+        changed = {
+            join(name, path): spec
+            for before, after, tables in zip(columns, wider, names, strict=True)
+            for path, spec in after.arrays().items()
+            if spec != before.arrays()[path]
+            for name in tables
+        }
+        if not changed:
+            return
         with Uninterrupted(), self._lock:
-            self._write_pending()
-            columns = self._observation_column, self._action_column
-            latest = [columns[0].thaw(frozen) for frozen in self._steps.pending]
-            dtypes = [
-                {} if value is None else promote(column.dtypes(), column.observe(value))
-                for column, value in zip(columns, (observation, action), strict=True)
-            ]
-            wider = [column.with_dtypes(wanted) for column, wanted in zip(columns, dtypes, strict=True)]
-            names = (("observations", "episodes/final_observation"), ("actions",))
-            changed = {
-                join(name, path): spec
-                for before, after, tables in zip(columns, wider, names, strict=True)
-                for path, spec in after.arrays().items()
-                if spec != before.arrays()[path]
-                for name in tables
-            }
-            if changed:
-                self._store.widen(changed)
+            self._keep()
+            if self.failure is None:
+                try:
+                    self._store.widen(changed)
+                except Exception as error:
+                    self._fail(error)
+                    return
+                latest = None if self._latest is None else columns[0].thaw(self._latest)
                 self._open(*dtypes)
-                self._steps.add(map(self._observation_column.freeze, latest))
+                self._latest = None if latest is None else self._freeze_observation(latest)
 
     def write_reset(
         self,
@@ -155,22 +187,20 @@ class StreamWriter:
         options: Mapping[str, Any] | None,
     ) -> None:
         """See `Writer.write_reset`."""
-        self._check_whole()
+        given = {"seed": seed, "options": options}
+        arguments = self._encode_arguments(
+            {name: value for name, value in given.items() if value is not None}
+        )
+        encoded = self._encode_info(info)
         if not self._dtypes_decided:
             self._make_room(observation)
         try:
-            latest = self._observation_column.freeze(observation)
+            frozen = self._freeze_observation(observation)
         except LossyCastError:
             self._make_room(observation)
-            latest = self._observation_column.freeze(observation)
-        arguments = {"seed": seed, "options": options}
-        given = {name: value for name, value in arguments.items() if value is not None}
-        reset = (self._encode_arguments(given), time, self._encode_info(info))
-        with Uninterrupted():
-            self._end_episode(Ending.UNFINISHED)
-            with self._lock:
-                self._reset, self._first_row, self._in_episode = reset, self._rows(), True
-                self._steps.add((latest,))
+            frozen = self._freeze_observation(observation)
+        self._in_episode = True
+        self._add((frozen, arguments, 0.0, _RESET, time, encoded))
 
     def write_step(
         self,
@@ -183,79 +213,160 @@ class StreamWriter:
         info: Mapping[str, Any],
     ) -> None:
         """See `Writer.write_step`."""
-        self._check_whole()
-        if not self._in_episode:
-            raise RecordingError("expected write_reset() before write_step(): no episode is under way")
-        if not self._dtypes_decided:
-            self._make_room(observation, action)
-            self._dtypes_decided = True
-        if type(terminated) is not bool or type(truncated) is not bool:
-            terminated, truncated = _as_bool(terminated, "terminated"), _as_bool(truncated, "truncated")
-        outcome = (
-            reward if type(reward) is float else _as_float(reward),
-            terminated,
-            truncated,
-            time,
-            self._encode_info(info) if info else b"",
-        )
+        if not (self._in_episode and self._dtypes_decided):
+            self._begin_steps(observation, action)
+        if terminated is not False or truncated is not False:
+            outcome = int(_as_bool(terminated, "terminated")) + 2 * int(_as_bool(truncated, "truncated"))
+        else:
+            outcome = 0
+        if type(reward) is not float:
+            reward = _as_float(reward)
+        if info:
+            encoded = self._encode_info(info)
+            self._info_bytes += len(encoded)
+        else:
+            encoded = b""
         try:
-            taken, latest = self._action_column.freeze(action), self._observation_column.freeze(observation)
+            self._add(
+                (
+                    self._freeze_observation(observation),
+                    self._freeze_action(action),
+                    reward,
+                    outcome,
+                    time,
+                    encoded,
+                )
+            )
         except LossyCastError:
             self._make_room(observation, action)
-            taken, latest = self._action_column.freeze(action), self._observation_column.freeze(observation)
-        self._info_bytes += len(outcome[-1])
-        # With the latest observation, which is there already, this is a row; the new one begins the next.
-        row = (taken, *outcome, latest)
-        if terminated or truncated:
-            with Uninterrupted():
-                self._steps.add(row)
-                self._end_episode(Ending(Ending.TERMINATED * terminated | Ending.TRUNCATED * truncated))
-        else:
-            self._steps.add(row)
-        if len(self._steps.pending) > self._block_items or self._info_bytes > _BLOCK_BYTES:
-            self.flush()
+            frozen = self._freeze_observation(observation), self._freeze_action(action)
+            self._add((*frozen, reward, outcome, time, encoded))
+        if outcome:
+            self._in_episode = False
+        if len(self._events) >= self._block_items or self._info_bytes > _BLOCK_BYTES:
+            self.on_full_block()
 
-    def _end_episode(self, ending: Ending) -> None:
-        """Add the open episode, if any, to the table of episodes; must not be interrupted."""
+    def _begin_steps(self, observation: Any, action: Any) -> None:
         if not self._in_episode:
-            return
-        self._in_episode = False
-        with self._lock:
-            length = self._rows() - self._first_row
-            final = self._steps.pending.pop()
-            self._episodes.add((self._first_row, length, int(ending), self._session, *self._reset, final))
-        if len(self._episodes.pending) > self._most_episodes:
-            self.flush()
+            raise RecordingError("expected write_reset() before write_step(): no episode is under way")
+        self._make_room(observation, action)
+        self._dtypes_decided = True
 
     def finish(self) -> None:
-        """Keep the open episode, if any, unfinished, and hand everything to the store."""
-        with Uninterrupted():
-            self._end_episode(Ending.UNFINISHED)
-            self.flush()
+        """Keep the open episode, if any, unfinished, and everything else.
+
+        Raises:
+            RecordingError: The store had failed, or fails now.
+        """
+        with Uninterrupted(), self._lock:
+            self._take_events()
+            if self.failure is None and self._episode is not None:
+                self._end_episodes([self._ended(self._episode, Ending.UNFINISHED, self._latest)])
+                self._episode = None
+            self._keep()
+        if self.failure is not None:
+            raise RecordingError(
+                f"recording stopped, and what came after is not recorded: {self.failure}"
+            ) from self.failure
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether several blocks wait to be written."""
+        return len(self._events) > 4 * self._block_items
+
+    def flush_block(self) -> None:
+        """Hand what was collected to the store."""
+        with Uninterrupted(), self._lock:
+            self._take_events()
+            if self._store.is_full:
+                self._keep()
 
     def flush(self) -> None:
-        """Hand everything to the store but the latest observation of an open episode."""
+        """Hand everything to the store, and have it keep it, even if the process should be killed.
+
+        A failure is noted in `failure`.
+        """
         with Uninterrupted(), self._lock:
-            self._write_pending()
+            self._keep()
 
-    def _check_whole(self) -> None:
-        if self._broken:
-            raise RecordingError(
-                "an earlier write failed, so nothing more is recorded; close the env, and use a new file"
+    def _keep(self) -> None:
+        self._take_events()
+        if self.failure is None:
+            try:
+                self._store.flush(self._open_rows())
+            except Exception as error:
+                self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self.failure = error
+        self._events.clear()
+
+    def _open_rows(self) -> dict[str, np.ndarray]:
+        """Return the row of the episode that is under way, as if it were cut now."""
+        if self._episode is None:
+            return {}
+        row = self._ended(self._episode, Ending.UNFINISHED, self._latest)
+        return self._episodes.pack([[value] for value in row])
+
+    def _ended(
+        self, episode: _OpenEpisode, ending: int, final: Any, rows: int | None = None
+    ) -> tuple[Any, ...]:
+        first_row, arguments, time, info = episode
+        length = (self._rows if rows is None else rows) - first_row
+        return first_row, length, ending, self._session, arguments, time, info, final
+
+    def _end_episodes(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        if rows:
+            self._episodes.write(list(zip(*rows, strict=True)))
+
+    def _take_events(self) -> None:
+        """Hand the events to the store as rows of the tables."""
+        count = len(self._events)
+        events = self._events[:count]
+        del self._events[:count]
+        self._info_bytes = 0
+        if events and self.failure is None:
+            try:
+                self._write_events(*(events[position::_WIDTH] for position in range(_WIDTH)))
+            except Exception as error:
+                self._fail(error)
+
+    def _write_events(
+        self,
+        observations: list[Any],
+        actions: list[Any],
+        rewards: list[float],
+        outcomes: list[int],
+        times: list[float],
+        infos: list[bytes],
+    ) -> None:
+        outcome = np.frombuffer(bytearray(outcomes), np.uint8)
+        is_step = outcome != _RESET
+        # Row t has the observation before action t, which came with the event before.
+        before = [self._latest, *observations[:-1]]
+        self._latest = observations[-1]
+        rows_after = (self._rows + np.cumsum(is_step)).tolist()
+        ended = []
+        for event in np.flatnonzero(outcome).tolist():
+            if outcomes[event] == _RESET:
+                if self._episode is not None:
+                    ended.append(self._ended(self._episode, 0, before[event], rows_after[event]))
+                self._episode = _OpenEpisode(rows_after[event], actions[event], times[event], infos[event])
+            elif self._episode is not None:
+                row = self._ended(self._episode, outcomes[event], observations[event], rows_after[event])
+                ended.append(row)
+                self._episode = None
+        if not is_step.all():
+            chosen = is_step.tolist()
+            before, actions, rewards, times, infos = (
+                list(itertools.compress(values, chosen))
+                for values in (before, actions, rewards, times, infos)
             )
-
-    def _write_pending(self) -> None:
-        if self._broken:
-            return  # columns of which some lack rows must not get more
-        try:
-            self._info_bytes = 0
-            # Episodes are taken first, so that none is written before its steps are.
-            episodes = self._episodes.take()
-            self._steps.write(self._steps.take())
-            self._episodes.write(episodes)
-        except BaseException:
-            self._broken = True
-            raise
+            outcome = outcome[is_step]
+        if before:
+            self._steps.write([before, actions, rewards, (outcome & 1).view(bool), outcome > 1, times, infos])
+        self._rows = rows_after[-1]
+        self._end_episodes(ended)
 
 
 def _as_float(reward: Any) -> float:
@@ -276,6 +387,9 @@ def _as_bool(flag: Any, name: str) -> bool:
 
 class StoreWriter(Writer):
     """A writer of a backend with flat arrays: what is left to a subclass is to open and close the store."""
+
+    #: How old a step may become before it is kept for good; None if there is nothing to fear.
+    flush_seconds: float | None = None
 
     _stream: StreamWriter | None = None
 
@@ -305,8 +419,14 @@ class StoreWriter(Writer):
                 store.close()
                 raise
             self._stream = stream
+            heartbeat = None
+            if self.flush_seconds is not None:
+                heartbeat = _start_heartbeat(self, stream, self.flush_seconds)
             # Runs when it is called, when the writer is forgotten, or at the interpreter's exit; once.
-            self._finish = weakref.finalize(self, _finish, stream, store, os.getpid())
+            self._finish = weakref.finalize(self, _finish, stream, store, heartbeat, os.getpid())
+            # Calling the stream directly saves a call a step.
+            self.write_reset = stream.write_reset  # type: ignore[method-assign]
+            self.write_step = stream.write_step  # type: ignore[method-assign]
 
     @property
     def stream(self) -> StreamWriter:
@@ -343,17 +463,67 @@ class StoreWriter(Writer):
         """See `Writer.write_step`."""
         self.stream.write_step(time, observation, action, reward, terminated, truncated, info)
 
+    def flush(self) -> None:
+        """Keep everything recorded so far; when nothing is being recorded, do nothing."""
+        if self._stream is not None:
+            self._stream.flush()
+
     def close(self) -> None:
-        """Keep everything for good; an open episode is kept unfinished. Closing again does nothing."""
+        """Keep everything for good; an open episode is kept unfinished. Closing again does nothing.
+
+        Raises:
+            RecordingError: Recording had stopped, on a full disk for example, or fails now.
+        """
         if self._stream is not None:
             self._stream = None
+            del self.write_reset, self.write_step
             self._finish()
 
 
-def _finish(stream: StreamWriter, store: ArrayStore, process: int) -> None:
+def _start_heartbeat(writer: StoreWriter, stream: StreamWriter, seconds: float) -> Heartbeat:
+    """Have a thread keep what was recorded, and, where rows are large, make blocks of them."""
+    reference = weakref.ref(writer)
+    interval = seconds / 2  # for a step may come right after a beat, and the beat itself takes a while
+    due = time.monotonic() + interval
+
+    def beat() -> bool:
+        nonlocal due
+        # It is held as long as this runs: were it forgotten meanwhile, it would wait for itself.
+        held = reference()
+        if held is None:
+            return False
+        if time.monotonic() < due:
+            stream.flush_block()
+        else:
+            stream.flush()
+            due = time.monotonic() + interval
+        if stream.failure is not None:
+            warnings.warn(
+                f"recording has stopped, the env goes on: {stream.failure}",
+                RecordingStoppedWarning,
+                stacklevel=1,
+            )
+        return stream.failure is None
+
+    heartbeat = Heartbeat(beat, interval)
+    if stream.row_bytes >= _LARGE_ROW_BYTES:
+        stream.on_full_block = functools.partial(_make_block_elsewhere, stream, heartbeat)
+    return heartbeat
+
+
+def _make_block_elsewhere(stream: StreamWriter, heartbeat: Heartbeat) -> None:
+    if stream.is_behind:
+        stream.flush_block()
+    else:
+        heartbeat.hurry()
+
+
+def _finish(stream: StreamWriter, store: ArrayStore, heartbeat: Heartbeat | None, process: int) -> None:
     if os.getpid() != process:
         return  # a forked child must leave its parent's recording alone
     with Uninterrupted():
+        if heartbeat is not None:
+            heartbeat.stop()
         try:
             stream.finish()
         finally:

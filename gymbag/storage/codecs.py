@@ -1,0 +1,354 @@
+"""Chunk compression: how a chunk of an array becomes the bytes that stand in the file, and back.
+
+HDF5 passes each chunk of a dataset through a pipeline of filters. What it does in one thread, holding its
+lock, we do for the filters that matter ourselves, in any thread, and with faster libraries:
+
+    rows -> shuffle -> gzip -> what stands in the file
+            (byte 0 of all values, then byte 1 of all, ...; where a value has several)
+
+    gzip    filter 1, a zlib stream: every HDF5 reads it. With isal, if that is installed, else zlib.
+    zstd    filter 32015: smaller by far for frames, but readers other than us need hdf5plugin.
+    lzf     h5py's own, or none: HDF5 does it, and adds a checksum.
+
+All of them carry a checksum, so that a byte that has changed is noticed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+import threading
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+
+from gymbag.columns import ArraySpec
+from gymbag.errors import DamagedFileError, MissingExtraError, StorageError
+
+# https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md
+_ZSTD = 32015
+
+# From this level on, gzip is left to zlib: isal is five to twenty times faster, and has nothing smaller to
+# offer. (Its own levels 2 and 3 are no smaller than 1, and 3 takes ten times as long for frames.)
+_FIRST_LEVEL_OF_ZLIB = 4
+
+# Each section of a chunk gets a Huffman code of its own, which must pay for its description and the flush.
+_SECTION_BYTES = 4096
+
+# Rows from this size on are frames and the like, which resemble the row before. That is farther away than
+# zstd looks for short copies, so it is told to look for long ones: Atari frames become a quarter to a half.
+_LONG_ROW_BYTES = 4096
+_LONG_COPY = {"enable_ldm": True, "ldm_min_match": 256, "ldm_hash_rate_log": 6}
+# Up to this level the simplest search takes what the search for long ones leaves: faster, and smaller too.
+_LAST_FAST_LEVEL = 5
+
+
+@dataclass(frozen=True)
+class Compression:
+    """How the chunks of new arrays are compressed; `choose_compression` makes one.
+
+    Attributes:
+        name: "gzip", "zstd", "lzf", or None for not at all.
+        level: How hard to try, or None where there is no such choice.
+    """
+
+    name: str | None
+    level: int | None
+
+
+# The levels of each, and the one that is chosen by default.
+_LEVELS: dict[str | None, tuple[range, int | None]] = {
+    "gzip": (range(10), 1),
+    "zstd": (range(1, 23), 3),
+    "lzf": (range(0), None),
+    None: (range(0), None),
+}
+
+
+def choose_compression(name: str | None = "gzip", level: int | None = None) -> Compression:
+    """Check what a user asks for.
+
+    Args:
+        name: "gzip", "zstd", "lzf", or None for no compression.
+        level: How hard to try: 0 to 9 for gzip, 1 to 22 for zstd; by default a fast one.
+
+    Raises:
+        StorageError: There is no such compression, or it has no such level.
+        MissingExtraError: It needs a package that is not installed.
+
+    >>> choose_compression("gzip")
+    Compression(name='gzip', level=1)
+    """
+    if name not in _LEVELS:
+        raise StorageError(f"expected the compression {_list_choices()}; found {name!r}")
+    levels, default = _LEVELS[name]
+    if level is not None:
+        try:
+            number = operator.index(level)
+        except TypeError:
+            number = -1
+        if number not in levels or isinstance(level, bool):
+            raise StorageError(f"expected the compression {_list_choices()}; found {name!r}, level {level!r}")
+        default = number
+    if name == "zstd" and _import_zstandard() is None:
+        raise MissingExtraError(
+            'the compression "zstd" needs the package zstandard: pip install "gymbag[zstd]"'
+        )
+    return Compression(name, default)
+
+
+def _list_choices() -> str:
+    choices = [
+        f'"{name}" (level {levels[0]} to {levels[-1]})' if levels else f'"{name}"' if name else "None"
+        for name, (levels, _) in _LEVELS.items()
+    ]
+    return f"{', '.join(choices[:-1])} or {choices[-1]}"
+
+
+def dataset_options(compression: Compression, spec: ArraySpec) -> dict[str, Any]:
+    """Return what `h5py.Group.create_dataset` is to be told of the compression of an array.
+
+    >>> dataset_options(choose_compression("gzip"), ArraySpec(np.dtype(np.float32), (4,)))
+    {'shuffle': True, 'compression': 'gzip', 'compression_opts': 1}
+    """
+    options: dict[str, Any] = {"shuffle": compression.name is not None and spec.dtype.itemsize > 1}
+    if compression.name == "zstd":
+        # HDF5 is to make the dataset without knowing the filter, which it would only need to use it.
+        options.update(compression=_ZSTD, compression_opts=(compression.level,), allow_unknown_filter=True)
+    elif compression.name == "gzip":
+        options.update(compression="gzip", compression_opts=compression.level)
+    else:
+        options.update(compression=compression.name, fletcher32=True)
+    return options
+
+
+class Codec(ABC):
+    """Compresses and restores whole chunks of one dataset; any number of threads may do so at once.
+
+    Args:
+        shape: The shape of a chunk.
+        dtype: The dtype of the dataset.
+        shuffled: Whether the bytes of the values are shuffled.
+        level: The level to compress with, as the dataset has it.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], shuffled: bool, level: int) -> None:
+        self.shape, self.dtype = shape, dtype
+        self._shuffled, self._level = shuffled, level
+        self._bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+
+    def encode(self, rows: np.ndarray) -> bytes:
+        """Return what is to stand in the file for a chunk.
+
+        Args:
+            rows: A whole chunk, in the dtype of the dataset.
+        """
+        assert rows.shape == self.shape, rows.shape
+        assert rows.dtype == self.dtype, rows.dtype
+        # HDF5 keeps every array in C order, so that values stand in the file as they do in memory.
+        data = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
+        if not self._shuffled:
+            return self._compress([data])
+        planes = np.ascontiguousarray(data.reshape(-1, self.dtype.itemsize).T)
+        return self._compress(_sections(planes))
+
+    def decode(self, data: bytes, out: np.ndarray) -> None:
+        """Restore a chunk.
+
+        Args:
+            data: What stands in the file for it, with every filter applied (a filter mask of 0).
+            out: A C-contiguous array for the whole chunk, in the dtype of the dataset.
+
+        Raises:
+            DamagedFileError: The data is not what was written.
+        """
+        assert out.shape == self.shape, out.shape
+        assert out.dtype == self.dtype, out.dtype
+        restored = np.frombuffer(self._decompress(data), np.uint8)
+        if len(restored) != self._bytes:
+            raise DamagedFileError(f"expected a chunk of {self._bytes} bytes, found {len(restored)}")
+        target = out.reshape(-1).view(np.uint8)
+        assert np.shares_memory(target, out) or not out.size, "out must be C-contiguous"
+        if self._shuffled:
+            size = self.dtype.itemsize
+            # Plane by plane is the fastest way in NumPy, and the interpreter is free meanwhile.
+            for plane, values in zip(restored.reshape(size, -1), target.reshape(-1, size).T, strict=True):
+                values[...] = plane
+        else:
+            target[...] = restored
+
+    @abstractmethod
+    def _compress(self, sections: Sequence[np.ndarray]) -> bytes:
+        """Compress what lies in sections that have little in common."""
+
+    @abstractmethod
+    def _decompress(self, data: bytes) -> bytes:
+        """Restore what was compressed.
+
+        Raises:
+            DamagedFileError: It was something else.
+        """
+
+
+def _sections(planes: np.ndarray) -> list[np.ndarray]:
+    """Split shuffled bytes where their statistics change.
+
+    The exponents of floats take a few values only, and their last digits any: with a Huffman code for each
+    rather than one for all of them, CartPole's observations become 8% smaller in no more time.
+    """
+    if planes.shape[1] < _SECTION_BYTES:
+        return [planes.reshape(-1)]
+    # A plane of nothing but zeros, say, goes along with the one before.
+    varies = planes.min(axis=1) != planes.max(axis=1)
+    starts = np.flatnonzero(varies)[1:]
+    return [part.reshape(-1) for part in np.split(planes, starts)]
+
+
+class _Gzip(Codec):
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], shuffled: bool, level: int) -> None:
+        super().__init__(shape, dtype, shuffled, level)
+        self._isal = _import_isal()
+
+    def _compress(self, sections: Sequence[np.ndarray]) -> bytes:
+        if self._isal is not None and 0 < self._level < _FIRST_LEVEL_OF_ZLIB:
+            compressor = self._isal.compressobj(1)
+        else:
+            compressor = zlib.compressobj(self._level)
+        parts = []
+        for section in sections[:-1]:
+            parts += [compressor.compress(section), compressor.flush(zlib.Z_SYNC_FLUSH)]
+        parts += [compressor.compress(sections[-1]), compressor.flush()]
+        return b"".join(parts)
+
+    def _decompress(self, data: bytes) -> bytes:
+        library = self._isal or zlib
+        try:
+            restored: bytes = library.decompress(data, zlib.MAX_WBITS, self._bytes)
+        except library.error as error:
+            raise DamagedFileError(f"expected a zlib stream: {error}") from error
+        return restored
+
+
+class _Zstd(Codec):
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], shuffled: bool, level: int) -> None:
+        super().__init__(shape, dtype, shuffled, level)
+        self._library = library = _import_zstandard()
+        options = {"write_content_size": True, "write_checksum": True, "source_size": self._bytes}
+        if self._bytes >= _LONG_ROW_BYTES * max(shape[0], 1):
+            options.update(_LONG_COPY)
+            if level <= _LAST_FAST_LEVEL:
+                options["strategy"] = library.STRATEGY_FAST
+        self._parameters = library.ZstdCompressionParameters.from_level(level, **options)
+        self._own = threading.local()  # a compressor serves one thread at a time
+
+    def _compress(self, sections: Sequence[np.ndarray]) -> bytes:
+        try:
+            compressor = self._own.compressor
+        except AttributeError:
+            compressor = self._library.ZstdCompressor(compression_params=self._parameters)
+            self._own.compressor = compressor
+        if len(sections) == 1:
+            whole: bytes = compressor.compress(sections[0])
+            return whole
+        stream = compressor.compressobj(size=self._bytes)
+        parts = []
+        for section in sections[:-1]:
+            parts += [
+                stream.compress(section),
+                stream.flush(self._library.COMPRESSOBJ_FLUSH_BLOCK),
+            ]
+        parts += [stream.compress(sections[-1]), stream.flush()]
+        return b"".join(parts)
+
+    def _decompress(self, data: bytes) -> bytes:
+        try:
+            # A damaged size could ask for any amount of memory.
+            size = self._library.get_frame_parameters(data).content_size
+            if size != self._bytes:
+                raise DamagedFileError(f"expected a chunk of {self._bytes} bytes, found one of {size}")
+            try:
+                decompressor = self._own.decompressor
+            except AttributeError:
+                decompressor = self._own.decompressor = self._library.ZstdDecompressor()
+            restored: bytes = decompressor.decompress(data, allow_extra_data=False)
+        except self._library.ZstdError as error:
+            raise DamagedFileError(f"expected a zstd frame: {error}") from error
+        return restored
+
+
+def codec_of(dataset: h5py.Dataset) -> Codec | None:
+    """Return a codec for the chunks of a dataset, or None if they are to be left to HDF5."""
+    dtype = dataset.dtype
+    # Of chunks that part rows, or are larger than those because rows have no elements, HDF5 knows more.
+    if not dataset.chunks or dataset.chunks[1:] != dataset.shape[1:]:
+        return None
+    if dtype.hasobject or dtype.subdtype is not None:
+        return None
+    # Values that HDF5 would have to convert, such as those of a foreign struct, are left to it.
+    if not h5py.h5t.py_create(dtype, logical=True).equal(dataset.id.get_type()):
+        return None
+    pipeline = _filters(dataset)
+    shuffled = pipeline[:1] == [(h5py.h5z.FILTER_SHUFFLE, (dtype.itemsize,))]
+    if len(pipeline) != 1 + shuffled:
+        return None
+    number, values = pipeline[-1]
+    kind = {h5py.h5z.FILTER_DEFLATE: _Gzip, _ZSTD: _Zstd}.get(number)
+    if kind is None or (kind is _Zstd and _import_zstandard() is None):
+        return None
+    level = values[0] if values else 0
+    return kind(dataset.chunks, dtype, shuffled and dtype.itemsize > 1, level)
+
+
+def load_filters(dataset: h5py.Dataset) -> None:
+    """Make HDF5 able to restore a dataset, if it takes the filters of hdf5plugin and that is installed."""
+    if _missing_filters(dataset):
+        with contextlib.suppress(ImportError):
+            import hdf5plugin  # noqa: F401  importing it registers its filters with h5py
+
+
+def check_filters(dataset: h5py.Dataset) -> None:
+    """Make sure that HDF5 has the filters of a dataset.
+
+    Raises:
+        MissingExtraError: It has not.
+    """
+    for number in _missing_filters(dataset):
+        extra = "zstd" if number == _ZSTD else "legacy"
+        raise MissingExtraError(
+            f"{dataset.file.filename}: {dataset.name} needs HDF5 filter {number} to be read, which is in a "
+            f'package of its own: pip install "gymbag[{extra}]"'
+        )
+
+
+def _missing_filters(dataset: h5py.Dataset) -> list[int]:
+    return [number for number, _ in _filters(dataset) if not h5py.h5z.filter_avail(number)]
+
+
+def _filters(dataset: h5py.Dataset) -> list[tuple[int, tuple[int, ...]]]:
+    """List the filters of a dataset and their values."""
+    plist = dataset.id.get_create_plist()
+    filters = (plist.get_filter(position) for position in range(plist.get_nfilters()))
+    return [(number, values) for number, _, values, _ in filters]
+
+
+def _import_isal() -> Any:
+    """Return isal's double of zlib, or None if it is not installed."""
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        return None
+    return isal_zlib
+
+
+def _import_zstandard() -> Any:
+    """Return zstandard, or None if it is not installed."""
+    try:
+        import zstandard
+    except ImportError:
+        return None
+    return zstandard

@@ -1,0 +1,129 @@
+"""Keeping other writers off a file: a lock that ends with the process that holds it.
+
+The lock is one that the operating system keeps, on a file of its own, so that a process that was killed
+holds none, and a file that it left behind blocks nobody.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import time
+import weakref
+from pathlib import Path
+
+if sys.platform == "win32":
+    import msvcrt
+
+    # The lock lies where no content will ever be, as others may not read locked bytes.
+    _LOCKED_BYTE = 1 << 40
+
+    def _try_to_lock(descriptor: int) -> None:
+        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+    def share(descriptor: int) -> None:
+        """Do nothing: where HDF5 locks at all, it has its own way here."""
+else:
+    import fcntl
+
+    def _try_to_lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def share(descriptor: int) -> None:
+        """Lock an HDF5 file as HDF5 does to read it, so that other programs do not open it for writing.
+
+        Raises:
+            BlockingIOError: One has.
+        """
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+# A follower looks for an instant whether a file is locked, by locking it; so once is not enough.
+_ATTEMPTS = 5
+_SECONDS_BETWEEN = 0.002
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether a `LockedFile` has a file open, in this process or another."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:
+        return False
+    try:
+        _try_to_lock(descriptor)
+    except (BlockingIOError, PermissionError):
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+_held: weakref.WeakSet[LockedFile] = weakref.WeakSet()
+
+
+class LockedFile:
+    """A file that no other `LockedFile`, of this process or another, has open; it is made if need be.
+
+    Args:
+        path: The file.
+
+    Raises:
+        BlockingIOError: Another has it open.
+        OSError: It cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.process = os.getpid()
+        for attempt in itertools.count(1):
+            self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+            try:
+                _try_to_lock(self.descriptor)
+                if self._is_in_place():
+                    break
+            except OSError as error:
+                os.close(self.descriptor)
+                if not isinstance(error, PermissionError | BlockingIOError):  # Windows gives the former
+                    raise
+                if attempt == _ATTEMPTS:
+                    raise BlockingIOError(error.errno, "locked", str(path)) from error
+                time.sleep(_SECONDS_BETWEEN)
+            else:
+                os.close(self.descriptor)  # whoever held it removed the file just now
+        _held.add(self)
+
+    def _is_in_place(self) -> bool:
+        """Tell whether the path still leads to this file, which may have been moved or removed."""
+        try:
+            return os.path.samestat(self.path.stat(), os.fstat(self.descriptor))
+        except FileNotFoundError:
+            return False
+
+    def is_empty(self) -> bool:
+        """Tell whether there is nothing in it."""
+        return os.fstat(self.descriptor).st_size == 0
+
+    def close(self, remove: bool) -> None:
+        """Release the lock, and remove the file if so asked. Closing again does nothing."""
+        if self.descriptor < 0:
+            return
+        if remove and self._is_in_place():
+            self.path.unlink()
+        self._forget()
+
+    def _forget(self) -> None:
+        _held.discard(self)
+        os.close(self.descriptor)
+        self.descriptor = -1
+
+
+def _leave_to_parent() -> None:
+    """Close in a forked process what belongs to its parent, lest the lock outlive the parent."""
+    for held in list(_held):
+        held._forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)

@@ -1,0 +1,265 @@
+"""An HDF5 file that this process alone may change, and its journal.
+
+The file itself is changed by `WritableFile.change` only, whole or not at all. In between it is closed, and
+as complete as the last change made it; what came since is in the journal.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+
+from gymbag.errors import DamagedFileError, FileInUseError, GymbagError, StorageError
+from gymbag.storage.folding import fold
+from gymbag.storage.journal import Journal, JournalReader, check_base, journal_path, read_header
+from gymbag.storage.lock import LockedFile, share
+from gymbag.storage.transaction import OverlaidFile, Transaction, apply
+
+# HDF5 1.10 and later read this version, and it lets arrays grow without bound at a flat cost.
+_LIBRARY_VERSION = ("v110", "v110")
+_BINARY = getattr(os, "O_BINARY", 0)
+
+
+class WritableFile:
+    """A file that no other writer has open. What a killed one left in the journal is put into it first.
+
+    Args:
+        path: The file, which need not exist: then the first change makes it.
+
+    Attributes:
+        path: The file.
+        journal: Takes rows, until `fold` or `change` puts them into the file.
+        repaired: Whether a killed writer had left something in the journal.
+
+    Raises:
+        FileInUseError: Another writer has it open.
+        StorageError: It may not be written to.
+        DamagedFileError: It is damaged, or its journal is. Nothing was changed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = -1
+        self._lock = _lock(path)
+        self.journal = Journal(self._lock)
+        try:
+            with _explained(path):
+                if path.exists():
+                    self._descriptor = self._open()
+                self.repaired = self._recover()
+                if self._descriptor >= 0:
+                    self._begin_journal()
+        except BaseException:
+            self._release(remove=self._lock.is_empty())
+            raise
+
+    def _open(self) -> int:
+        descriptor = os.open(self.path, os.O_RDWR | _BINARY)
+        try:
+            share(descriptor)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise FileInUseError(
+                f"{self.path} is open for writing in another program; close it there"
+            ) from error
+        return descriptor
+
+    def _begin_journal(self) -> None:
+        self.journal.begin(self._descriptor)
+
+    def _recover(self) -> bool:
+        """Put what the journal holds into the file; tell whether it held anything."""
+        header = read_header(self._lock.descriptor)
+        if header is None:
+            self.journal.clear()
+            return False
+        reader = JournalReader(self._lock.descriptor, header)
+        try:
+            reader.advance()
+            if self._descriptor < 0:
+                return self._without_file(reader)
+            redo = reader.redo()
+            if redo is not None:
+                apply(redo, self._descriptor)
+                self.journal.clear()
+                return True
+            check_base(header, self._descriptor)
+            # What lies behind is left of a change that was not committed.
+            os.ftruncate(self._descriptor, header.base_size)
+            if reader.entries:
+                self.journal.resume(reader.end)
+                with self._transaction() as file:
+                    fold(file, reader)
+                return True
+        except DamagedFileError as error:
+            raise DamagedFileError(
+                f"{self.path}: the rows in {journal_path(self.path).name} cannot be put into it: {error}; "
+                f"nothing was changed; gymbag.salvage({str(self.path)!r}, 'new.h5') saves what can be read"
+            ) from error
+        self.journal.clear()
+        return False
+
+    def _without_file(self, reader: JournalReader) -> bool:
+        if reader.entries:
+            beside = journal_path(self.path)
+            raise StorageError(
+                f"{beside} holds rows of {self.path}, which is gone; move it to where its file is now, named "
+                "after it, or delete it"
+            )
+        self.journal.clear()
+        return False
+
+    @contextmanager
+    def _transaction(self) -> Iterator[h5py.File]:
+        transaction = Transaction(self._descriptor, self.journal)
+        try:
+            is_new = transaction.is_empty
+            with h5py.File(transaction, "w" if is_new else "r+", libver=_LIBRARY_VERSION) as file:
+                yield file
+            transaction.commit()
+        except BaseException:
+            transaction.give_up()
+            raise
+
+    @contextmanager
+    def change(self) -> Iterator[h5py.File]:
+        """Give the file, with all rows of the journal in it, to be changed; at the end of the block it is.
+
+        If the block raises, nothing has happened.
+
+        Raises:
+            StorageError: The file cannot be written.
+            DamagedFileError: It, or the journal, is damaged.
+        """
+        self.check_in_place()
+        with _explained(self.path):
+            if self._descriptor < 0:
+                with self._new_file(), self._transaction() as file:
+                    yield file
+            else:
+                header = read_header(self._lock.descriptor)
+                with self._transaction() as file:
+                    if header is not None:
+                        reader = JournalReader(self._lock.descriptor, header)
+                        reader.advance()
+                        fold(file, reader)
+                    yield file
+            self._begin_journal()
+
+    @contextmanager
+    def _new_file(self) -> Iterator[None]:
+        """Make a file under another name, which gets its own once there is an HDF5 file in it."""
+        making = self.path.with_name(self.path.name + ".new")
+        self._descriptor = os.open(making, os.O_RDWR | os.O_CREAT | os.O_TRUNC | _BINARY, 0o666)
+        try:
+            self._begin_journal()
+            yield
+            making.replace(self.path)
+        except BaseException:
+            self._close_descriptor()
+            making.unlink()
+            raise
+
+    def fold(self) -> None:
+        """Put all rows of the journal into the file."""
+        with self.change():
+            pass
+
+    @contextmanager
+    def opened(self) -> Iterator[h5py.File]:
+        """Give the file to read, without the rows of the journal."""
+        size = os.fstat(self._descriptor).st_size
+        with _explained(self.path), h5py.File(OverlaidFile(self._descriptor, size, {}), "r") as file:
+            yield file
+
+    def check_in_place(self) -> None:
+        """Make sure that what is written can be found again.
+
+        Raises:
+            StorageError: The file, or its journal, was removed.
+        """
+        for descriptor in (self._lock.descriptor, self._descriptor):
+            if descriptor >= 0 and os.fstat(descriptor).st_nlink == 0:
+                raise StorageError(f"{self.path} or its journal was removed while it was recorded to")
+
+    def close(self) -> None:
+        """Put all rows of the journal into the file, and let others write to it.
+
+        Raises:
+            StorageError: The rows stay in the journal, as there was no room, say. The next writer puts
+                them into the file, or `gymbag.repair` does.
+        """
+        try:
+            if self._descriptor >= 0 and self.journal.has_rows:
+                self.fold()
+            self.journal.clear()
+        finally:
+            self._release(remove=not self.journal.has_rows)
+
+    def abandon(self) -> None:
+        """Let others write to the file, and leave the journal as it is."""
+        self._release(remove=False)
+
+    def _release(self, remove: bool) -> None:
+        self._close_descriptor()
+        self._lock.close(remove)
+
+    def _close_descriptor(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _lock(path: Path) -> LockedFile:
+    beside = journal_path(path)
+    try:
+        return LockedFile(beside)
+    except BlockingIOError as error:
+        raise FileInUseError(f"{path} is being recorded to by {_owner(beside)}; {_REMEDY}") from error
+    except OSError as error:
+        raise StorageError(
+            f"cannot open {beside}, the journal that a recording needs beside its file: {error.strerror}"
+        ) from error
+
+
+_REMEDY = "close that env first, or record to another file"
+
+
+def _owner(beside: Path) -> str:
+    """Tell who holds a journal, as far as it says."""
+    try:
+        descriptor = os.open(beside, os.O_RDONLY | _BINARY)
+    except OSError:
+        return "another process"
+    try:
+        header = read_header(descriptor)
+    except DamagedFileError:
+        header = None
+    finally:
+        os.close(descriptor)
+    if header is None:
+        return "another process"
+    return (
+        f"another env of this process, {header.process}"
+        if header.process == os.getpid()
+        else (f"process {header.process} on {header.host}")
+    )
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what the operating system and h5py raise into errors of our own."""
+    try:
+        yield
+    except GymbagError:
+        raise
+    except OSError as error:
+        if error.errno is not None:
+            raise StorageError(f"cannot open or write {path}: {error.strerror}") from error
+        raise DamagedFileError(f"{path} is damaged, and was not changed: {error}") from error
+    except (RuntimeError, LookupError, TypeError, ValueError) as error:
+        raise DamagedFileError(f"{path} is damaged, and was not changed: {error}") from error
