@@ -214,9 +214,9 @@ def test_closing_a_reader_waits_for_what_is_being_read(images: Any) -> None:
         steps = iter(next(iter(reader)))
         next(steps)
         reader.close()
-        assert reader._recording.store._file is None
+        assert reader._recording.store._snapshot is None
         time.sleep(0.002)
-        assert reader._recording.store._file is None
+        assert reader._recording.store._snapshot is None
 
 
 PROGRAM = """
