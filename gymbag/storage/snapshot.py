@@ -107,6 +107,8 @@ class Snapshot:
             preamble = os.pread(self._journal_descriptor, PREAMBLE_BYTES, 0)
             if preamble:
                 return (preamble,)
+            if not os.fstat(self._journal_descriptor).st_nlink:
+                return ("a removed journal",)  # another may have taken its place
         elif self._journal_path.exists():
             return ("a journal",)
         try:
