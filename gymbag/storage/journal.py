@@ -8,7 +8,8 @@
 It only ever grows, by a block at a time, until it is cleared as a whole. A block has a table of contents,
 an entry of which says: drop the rows of this array from this one on, then append these. So rows that are
 not final yet, those of the episode that is under way, are replaced by the next block. A block that breaks
-off at the end of the journal never happened: its writer was killed. `docs/format.md` has the bytes.
+off at the end of the journal never happened: its writer was killed. `docs/format.md` has the bytes, under
+"The journal".
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 A writer changes the file only after it has said so in the journal (see `transaction`). So what was read is
 right if the journal still says the same afterwards; else it is to be read again, from a new snapshot.
+`docs/format.md` has this under "Reading it".
 """
 
 from __future__ import annotations
