@@ -99,7 +99,7 @@ class RecordingWrapper:
             )
         )
         self._writer = writer
-        self._recorded_step = writer.recorded_step(env.step, clock, self._choose_info)
+        self._recorded_step = writer.recorded_step(env, clock, self._choose_info)
         self._clock = clock
         self._state = _State()
 

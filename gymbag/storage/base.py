@@ -113,7 +113,7 @@ class Writer(ABC):
 
     def recorded_step(
         self,
-        step: Callable[[Any], Any],
+        env: Any,
         clock: Callable[[], float],
         choose_info: Callable[[Any], Mapping[str, Any]],
     ) -> Callable[[Any], Any]:
@@ -122,14 +122,14 @@ class Writer(ABC):
         A writer may have a faster one, as this is what a recording does most.
 
         Args:
-            step: The env's.
+            env: The env.
             clock: Returns the time, in Unix seconds.
             choose_info: Picks what to write of an info.
         """
 
         def step_and_write(action: Any) -> Any:
             given = nested.copy(action)  # the env may change it
-            observation, reward, terminated, truncated, info = result = step(action)
+            observation, reward, terminated, truncated, info = result = env.step(action)
             chosen = choose_info(info)
             self.write_step(clock(), observation, given, reward, terminated, truncated, chosen)
             return result

@@ -118,6 +118,7 @@ class StreamWriter:
         self._episode: _OpenEpisode | None = None  # as of the events that are written
         self._latest: Any = None  # the observation of the last event written, which waits for its action
         self._info_bytes = 0  # of the events
+        self._parent: int | None = None  # who records, if this is a forked process
         #: What went wrong, after which nothing is written any more.
         self.failure: Exception | None = None
         #: Called when a block is full; `flush_block`, unless another thread is to do it.
@@ -200,6 +201,7 @@ class StreamWriter:
         options: Mapping[str, Any] | None,
     ) -> None:
         """See `Writer.write_reset`."""
+        self._check_process()
         arguments = b""
         if seed is not None or options is not None:
             given = {"seed": seed, "options": options}
@@ -263,7 +265,7 @@ class StreamWriter:
 
     def recorded_step(
         self,
-        step: Callable[[Any], Any],
+        env: Any,
         clock: Callable[[], float],
         choose_info: Callable[[Any], Mapping[str, Any]],
     ) -> Callable[[Any], Any]:
@@ -272,7 +274,7 @@ class StreamWriter:
 
         def step_and_write(action: Any) -> Any:
             given = action if type(action) is int else nested.copy(action)  # the env may change it
-            observation, reward, terminated, truncated, info = result = step(action)
+            observation, reward, terminated, truncated, info = result = env.step(action)
             # Most steps are of this kind. They do without the calls that others take.
             if (
                 type(observation) is _ndarray
@@ -281,8 +283,8 @@ class StreamWriter:
                 and terminated is False
                 and truncated is False
                 and type(reward) is float
-                and not info
                 and type(info) is dict
+                and not info
                 and self._in_steps
                 and type(given) is int
                 and self._smallest <= given <= self._largest
@@ -297,7 +299,26 @@ class StreamWriter:
 
         return step_and_write
 
+    def leave_to_parent(self) -> None:
+        """Record no more, in a process that was forked from the one that records."""
+        self._parent = os.getppid()
+        self._in_episode = self._in_steps = False
+        self._lock = threading.Lock()  # another thread of the parent may have held it
+
+    @property
+    def is_left_to_parent(self) -> bool:
+        """Whether this is a forked process, and its parent records."""
+        return self._parent is not None
+
+    def _check_process(self) -> None:
+        if self._parent is not None:
+            raise RecordingError(
+                f"this env is recorded by process {self._parent}, from which this one was forked; wrap the "
+                "env in the process that steps it, to record to a file of its own"
+            )
+
     def _begin_steps(self, observation: Any, action: Any) -> None:
+        self._check_process()
         if not self._in_episode:
             raise RecordingError("expected write_reset() before write_step(): no episode is under way")
         self._make_room(observation, action)
@@ -473,9 +494,10 @@ class StoreWriter(Writer):
             self._stream = stream
             heartbeat = None
             if self.flush_seconds is not None:
+                _bound_to_process.add(stream)
                 heartbeat = _start_heartbeat(self, stream, self.flush_seconds)
             # Runs when it is called, when the writer is forgotten, or at the interpreter's exit; once.
-            self._finish = weakref.finalize(self, _finish, stream, store, heartbeat, os.getpid())
+            self._finish = weakref.finalize(self, _finish, stream, store, heartbeat)
             # Calling the stream directly saves a call a step.
             self.write_reset = stream.write_reset  # type: ignore[method-assign]
             self.write_step = stream.write_step  # type: ignore[method-assign]
@@ -517,16 +539,16 @@ class StoreWriter(Writer):
 
     def recorded_step(
         self,
-        step: Callable[[Any], Any],
+        env: Any,
         clock: Callable[[], float],
         choose_info: Callable[[Any], Mapping[str, Any]],
     ) -> Callable[[Any], Any]:
         """See `Writer.recorded_step`."""
-        return self.stream.recorded_step(step, clock, choose_info)
+        return self.stream.recorded_step(env, clock, choose_info)
 
     def flush(self) -> None:
         """Keep everything recorded so far; when nothing is being recorded, do nothing."""
-        if self._stream is not None:
+        if self._stream is not None and not self._stream.is_left_to_parent:
             self._stream.flush()
 
     def close(self) -> None:
@@ -539,6 +561,19 @@ class StoreWriter(Writer):
             self._stream = None
             del self.write_reset, self.write_step
             self._finish()
+
+
+# Streams to what processes cannot share.
+_bound_to_process: weakref.WeakSet[StreamWriter] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    for stream in list(_bound_to_process):
+        stream.leave_to_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def _start_heartbeat(writer: StoreWriter, stream: StreamWriter, seconds: float) -> Heartbeat:
@@ -579,9 +614,9 @@ def _make_block_elsewhere(stream: StreamWriter, heartbeat: Heartbeat) -> None:
         heartbeat.hurry()
 
 
-def _finish(stream: StreamWriter, store: ArrayStore, heartbeat: Heartbeat | None, process: int) -> None:
-    if os.getpid() != process:
-        return  # a forked child must leave its parent's recording alone
+def _finish(stream: StreamWriter, store: ArrayStore, heartbeat: Heartbeat | None) -> None:
+    if stream.is_left_to_parent:
+        return
     with Uninterrupted():
         if heartbeat is not None:
             heartbeat.stop()
