@@ -91,7 +91,9 @@ class OverlaidFile(io.RawIOBase):
             page = self._pages.get(offset)
             if page is not None:
                 first, last = max(start, offset), min(stop, offset + len(page))
-                view[first - start : last - start] = page[first - offset : last - offset]
+                # The last page of the file as it was may end before the part of it that is asked for.
+                if first < last:
+                    view[first - start : last - start] = page[first - offset : last - offset]
         self._position = stop
         return stop - start
 
