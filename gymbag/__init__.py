@@ -24,17 +24,21 @@ if TYPE_CHECKING:
         MissingExtraError,
         PlaybackError,
         RecordingError,
+        RecordingStoppedWarning,
         SpaceError,
         StorageError,
+        UnfinishedRecordingWarning,
     )
     from gymbag.for_gymnasium import PlaybackEnv, RandomEnv
     from gymbag.infos import UnstorableInfoWarning
     from gymbag.recording import RecordingWrapper, record_from_iter, record_hdf5
+    from gymbag.salvaging import Salvage, salvage
     from gymbag.spaces import register_space
     from gymbag.storage.base import Header, Reader, Writer
     from gymbag.storage.hdf5_reader import HDF5Reader, get_dataset, list_datasets
     from gymbag.storage.hdf5_writer import HDF5Writer
     from gymbag.storage.memory import MemoryWriter
+    from gymbag.storage.repair import repair
     from gymbag.testing.comparison import Comparison, compare
     from gymbag.testing.generate import generate_monotonic, generate_random
 
@@ -59,10 +63,13 @@ _MODULES = {
     "RandomEnv": "for_gymnasium",
     "Reader": "storage.base",
     "RecordingError": "errors",
+    "RecordingStoppedWarning": "errors",
     "RecordingWrapper": "recording",
+    "Salvage": "salvaging",
     "SpaceError": "errors",
     "Step": "episode",
     "StorageError": "errors",
+    "UnfinishedRecordingWarning": "errors",
     "UnstorableInfoWarning": "infos",
     "Writer": "storage.base",
     "compare": "testing.comparison",
@@ -75,7 +82,9 @@ _MODULES = {
     "record_from_iter": "recording",
     "record_hdf5": "recording",
     "register_space": "spaces",
+    "repair": "storage.repair",
     "run_episode": "driving",
+    "salvage": "salvaging",
 }
 
 __all__ = [
@@ -97,10 +106,13 @@ __all__ = [
     "RandomEnv",
     "Reader",
     "RecordingError",
+    "RecordingStoppedWarning",
     "RecordingWrapper",
+    "Salvage",
     "SpaceError",
     "Step",
     "StorageError",
+    "UnfinishedRecordingWarning",
     "UnstorableInfoWarning",
     "Writer",
     "compare",
@@ -113,7 +125,9 @@ __all__ = [
     "record_from_iter",
     "record_hdf5",
     "register_space",
+    "repair",
     "run_episode",
+    "salvage",
 ]
 
 

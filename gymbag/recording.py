@@ -200,6 +200,10 @@ def record_hdf5(
     name: str | None = None,
     metadata: Mapping[str, Any] | None = None,
     info: InfoChoice = True,
+    compression: str | None = "gzip",
+    level: int | None = None,
+    chunk_rows: int | None = None,
+    flush_seconds: float = 1.0,
 ) -> Any:
     """Wrap an env so that everything that happens is recorded to an HDF5 file.
 
@@ -212,15 +216,23 @@ def record_hdf5(
         name: Name of the data set; by default the id of the env's spec, else the name of its class.
         metadata: Whatever else to keep: any value an info can hold.
         info: Which infos to record: True for all, False for none, or a list of keys.
+        compression: How to compress a new data set: "gzip", "zstd", "lzf" or None; see `HDF5Writer`.
+        level: How hard to compress.
+        chunk_rows: How many steps make a chunk of a new data set.
+        flush_seconds: How old a step may become before it is safe from the process being killed.
 
     Returns:
         The env to use in place of the one given, a `RecordingWrapper`. Close it when you are done.
 
     Raises:
         SpaceError: A space of the env, or the metadata, cannot be stored.
-        StorageError: The file cannot take the data. Nothing has been changed then.
+        StorageError: The file cannot take the data, or there is no such compression. Nothing has been
+            changed then.
+        MissingExtraError: The compression needs an optional package.
     """
-    writer = HDF5Writer(filename)
+    writer = HDF5Writer(
+        filename, compression=compression, level=level, chunk_rows=chunk_rows, flush_seconds=flush_seconds
+    )
     return RecordingWrapper(env, writer, name=name, description=description, metadata=metadata, info=info)
 
 

@@ -37,6 +37,7 @@ FLOORS: dict[str, int] = {
     "driving": 3,
     "for_gymnasium": 4,
     "for_gym": 4,
+    "salvaging": 4,
     "testing": 5,
     "testing.*": 5,
     "cli": 6,

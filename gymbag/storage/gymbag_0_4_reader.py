@@ -35,7 +35,7 @@ class TableReader(FileOnDemand, Reader):
         name: Name of the table.
     """
 
-    _address = ("_path", "_name", "library")
+    _address = ("_path", "_salvaging", "_name", "library")
 
     def __init__(self, path: Path, name: str) -> None:
         super().__init__(path)

@@ -51,13 +51,14 @@ class FileOnDemand(ABC):
 
     Args:
         path: The file.
+        salvaging: Whether to pass over what is damaged in the journal.
     """
 
     #: The attributes that another process needs to open the file by itself.
-    _address: ClassVar[tuple[str, ...]] = ("_path",)
+    _address: ClassVar[tuple[str, ...]] = ("_path", "_salvaging")
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, salvaging: bool = False) -> None:
+        self._path, self._salvaging = path, salvaging
         self._forget()
 
     @abstractmethod
@@ -92,7 +93,7 @@ class FileOnDemand(ABC):
         """
         if self._snapshot is None:
             flush_writer(self._path)
-            snapshot = Snapshot(self._path)
+            snapshot = Snapshot(self._path, self._salvaging)
             try:
                 self._take_up(snapshot)
             except BaseException:

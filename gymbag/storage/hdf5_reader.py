@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,13 @@ from gymbag.storage.gymbag_0_4 import Table, is_table, list_tables
 from gymbag.storage.gymbag_0_4_reader import TableReader
 from gymbag.storage.hdf5_layout import find_data_sets, find_node, is_data_set, read_identity, read_text
 from gymbag.storage.hdf5_source import HDF5Source
+from gymbag.storage.journal import journal_path
+from gymbag.storage.lock import is_locked
 from gymbag.storage.snapshot import Snapshot, read_file
 from gymbag.storage.stream_reader import StreamReader
+
+# How often to look for news.
+_POLL_SECONDS = 0.1
 
 
 def list_datasets(filename: str | os.PathLike[str]) -> dict[str, str]:
@@ -51,6 +57,10 @@ class HDF5Reader(Reader):
         table: Name of the data set; needed if there are several.
         library: Whose spaces to build, "gymnasium" or "gym"; by default those of the library
             recorded.
+        salvaging: Whether to read what can be read of a damaged file; see `gymbag.salvage`.
+        follow: Whether to keep up with a recording that goes on, in this process or another. Whatever is
+            asked for is then as recent as a second ago, and iteration waits for more episodes until the
+            writer is closed, or killed. Without it, a reader shows what there was when it was opened.
 
     Raises:
         StorageError: The file is not there, or cannot be read.
@@ -77,11 +87,16 @@ class HDF5Reader(Reader):
         filename: str | os.PathLike[str],
         table: str | None = None,
         library: Library | None = None,
+        *,
+        follow: bool = False,
+        salvaging: bool = False,
     ) -> None:
         self.path = Path(filename)
         self.library = library
+        self._follow = follow
         name = None if table is None else table.strip("/")
-        self._recording = read_file(self.path, functools.partial(self._choose, name))
+        self._salvaging = salvaging
+        self._recording = read_file(self.path, functools.partial(self._choose, name), salvaging)
         self._recording.library = library
 
     def _choose(self, name: str | None, snapshot: Snapshot) -> Reader:
@@ -93,7 +108,7 @@ class HDF5Reader(Reader):
             (name,) = names
         node = find_node(file, name)
         if is_data_set(node):
-            source = HDF5Source(self.path.absolute(), name)
+            source = HDF5Source(self.path.absolute(), name, self._salvaging)
             return StreamReader(source, *read_identity(node), in_background=True)
         if is_table(node):
             return TableReader(self.path.absolute(), name)
@@ -129,13 +144,27 @@ class HDF5Reader(Reader):
         return self._recording.action_column
 
     @property
+    def is_being_recorded(self) -> bool:
+        """Whether a writer has the file open, in this process or another."""
+        return is_locked(journal_path(self.path.resolve()))
+
+    def refresh(self) -> bool:
+        """Take in what was recorded since the file was opened; tell whether there was anything new."""
+        return isinstance(self._recording, StreamReader) and self._recording.refresh()
+
+    def _keep_up(self) -> Reader:
+        if self._follow:
+            self.refresh()
+        return self._recording
+
+    @property
     def nsteps(self) -> int:
         """How many steps all episodes have together, resets not included."""
-        return self._recording.nsteps
+        return self._keep_up().nsteps
 
     def __len__(self) -> int:
-        """Count the episodes."""
-        return len(self._recording)
+        """Count the episodes; one that is under way is the last, as far as it has come."""
+        return len(self._keep_up())
 
     def read_episode(self, index: int) -> Episode:
         """Return an episode by its number, from 0 to len(self) - 1."""
@@ -143,11 +172,27 @@ class HDF5Reader(Reader):
 
     def __iter__(self) -> Iterator[Episode]:
         """Yield the episodes in the order in which they were recorded."""
-        return iter(self._recording)
+        return self._follow_episodes() if self._follow else iter(self._recording)
+
+    def _follow_episodes(self) -> Iterator[Episode]:
+        """Yield the episodes as they end, and at last one that was cut."""
+        index = 0
+        while True:
+            goes_on = self.is_being_recorded  # asked first, as the last rows may come with the end
+            count = len(self)
+            while index < count:
+                episode = self.read_episode(index)
+                if goes_on and index == count - 1 and not episode.finished:
+                    break  # it is under way
+                yield episode
+                index += 1
+            if not goes_on:
+                return
+            time.sleep(_POLL_SECONDS)  # no signal reaches other processes
 
     def read_flat(self, with_infos: bool) -> FlatRecording:
         """Read every step of every episode."""
-        return self._recording.read_flat(with_infos)
+        return self._keep_up().read_flat(with_infos)
 
     def in_library(self, library: Library) -> HDF5Reader:
         """Return a reader of the same recording that builds the spaces and graphs of that library."""

@@ -78,23 +78,31 @@ class HDF5Source(FileOnDemand, ArraySource):
     Args:
         path: The file.
         name: Name of the data set.
+        salvaging: Whether to pass over what is damaged in the journal.
     """
 
-    _address = ("_path", "_name")
+    _address = ("_path", "_name", "_state", "_salvaging")
 
-    def __init__(self, path: Path, name: str) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, name: str, salvaging: bool = False) -> None:
+        super().__init__(path, salvaging)
         self._name = name
+        self._state = 0
 
     def _take_up(self, snapshot: Snapshot) -> None:
         datasets = arrays_of(snapshot.file[self._name])
         self._arrays = {path: _Array(dataset, snapshot.journal) for path, dataset in datasets.items()}
         self._lay_journal(snapshot.journal)
 
+    @property
+    def state(self) -> int:
+        """A number that changes when the last rows may have been replaced."""
+        return self._state
+
     def _lay_journal(self, journal: JournalReader | None) -> None:
+        self._state += 1
         if journal is not None:
             lengths = {path: array.file_length for path, array in self._arrays.items()}
-            for path, coverage in journal.coverage(self._name, lengths).items():
+            for path, coverage in journal.coverage(self._name, lengths, self._salvaging).items():
                 self._arrays[path].coverage = coverage
 
     def refresh(self) -> bool:

@@ -30,7 +30,6 @@ _MAGIC = b"gymbag-J"
 _VERSION = 1
 _HEADER = struct.Struct("<8sI16sQIQ64s")
 _CHECKSUM = struct.Struct("<I")
-HEADER_BYTES = _HEADER.size + _CHECKSUM.size
 # Where a redo log lies: its first byte and the one after its last, its CRC, and that of these three.
 _COMMIT = struct.Struct("<QQI")
 _COMMIT_AT = 128
@@ -150,15 +149,17 @@ def read_header(descriptor: int) -> Header | None:
     """Read the header of a journal; None if there is none yet, or none any more.
 
     Raises:
-        DamagedFileError: It is of another version.
+        DamagedFileError: It is damaged, or of another version.
     """
-    return parse_header(os.pread(descriptor, HEADER_BYTES, 0))
+    return parse_header(os.pread(descriptor, PREAMBLE_BYTES, 0))
 
 
 def parse_header(data: bytes) -> Header | None:
     """Make sense of the first bytes of a journal; see `read_header`."""
-    if len(data) < HEADER_BYTES or _CHECKSUM.unpack_from(data, _HEADER.size) != (_crc(data[: _HEADER.size]),):
+    if len(data) < PREAMBLE_BYTES:
         return None
+    if _CHECKSUM.unpack_from(data, _HEADER.size) != (_crc(data[: _HEADER.size]),):
+        raise DamagedFileError("the journal's header is damaged")
     magic, version, epoch, base_size, base_checksum, process, host = _HEADER.unpack_from(data)
     if (magic, version) != (_MAGIC, _VERSION):
         raise DamagedFileError(f"expected a journal of version {_VERSION}, found {magic!r} version {version}")
@@ -310,12 +311,18 @@ class JournalReader:
             )
         return data
 
-    def coverage(self, data_set: str, lengths: Mapping[str, int]) -> dict[str, Coverage]:
+    def coverage(
+        self, data_set: str, lengths: Mapping[str, int], salvaging: bool = False
+    ) -> dict[str, Coverage]:
         """Tell where the rows of each array are.
 
         Args:
             data_set: Its name.
             lengths: How many rows the file has, for each array.
+            salvaging: Whether to leave out rows that do not fit.
+
+        Raises:
+            DamagedFileError: Rows do not fit.
         """
         covered = {path: Coverage(length) for path, length in lengths.items()}
         for path, entries in self.entries.get(data_set, {}).items():
@@ -323,6 +330,8 @@ class JournalReader:
                 try:
                     covered[path].add(entry)
                 except (KeyError, DamagedFileError) as error:
+                    if salvaging:
+                        break
                     raise DamagedFileError(f"the journal does not fit {data_set}/{path}: {error}") from error
         return covered
 

@@ -6,8 +6,10 @@ holds none, and a file that it left behind blocks nobody.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
+import time
 import weakref
 from pathlib import Path
 
@@ -38,6 +40,26 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
+# A follower looks for an instant whether a file is locked, by locking it; so once is not enough.
+_ATTEMPTS = 5
+_SECONDS_BETWEEN = 0.002
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether a `LockedFile` has a file open, in this process or another."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:
+        return False
+    try:
+        _try_to_lock(descriptor)
+    except (BlockingIOError, PermissionError):
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 _held: weakref.WeakSet[LockedFile] = weakref.WeakSet()
 
 
@@ -55,7 +77,7 @@ class LockedFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.process = os.getpid()
-        while True:
+        for attempt in itertools.count(1):
             self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
             try:
                 _try_to_lock(self.descriptor)
@@ -63,10 +85,13 @@ class LockedFile:
                     break
             except OSError as error:
                 os.close(self.descriptor)
-                if isinstance(error, PermissionError | BlockingIOError):  # Windows gives the former
+                if not isinstance(error, PermissionError | BlockingIOError):  # Windows gives the former
+                    raise
+                if attempt == _ATTEMPTS:
                     raise BlockingIOError(error.errno, "locked", str(path)) from error
-                raise
-            os.close(self.descriptor)  # whoever held it removed the file just now
+                time.sleep(_SECONDS_BETWEEN)
+            else:
+                os.close(self.descriptor)  # whoever held it removed the file just now
         _held.add(self)
 
     def _is_in_place(self) -> bool:

@@ -15,16 +15,16 @@ import h5py
 
 from gymbag.errors import DamagedFileError, FileInUseError, GymbagError, StorageError
 from gymbag.storage.journal import (
-    HEADER_BYTES,
     PREAMBLE_BYTES,
     JournalReader,
     check_base,
     journal_path,
-    parse_header,
+    read_header,
 )
 from gymbag.storage.transaction import OverlaidFile, parse_redo
 
 _BINARY = getattr(os, "O_BINARY", 0)
+_REMEDY = "gymbag.salvage(file, new_file) saves what can still be read"
 # A file that changes faster than it can be opened is being changed without end.
 _MOST_ATTEMPTS = 1000
 
@@ -36,6 +36,7 @@ class Snapshot:
 
     Args:
         path: The file.
+        salvaging: Whether to pass over what is damaged in the journal.
 
     Attributes:
         path: The file.
@@ -47,52 +48,58 @@ class Snapshot:
         DamagedFileError: It is not an HDF5 file, or a damaged one.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, salvaging: bool = False) -> None:
         self.path = path
+        # Where the writer has it, who may have come by another name.
+        self._journal_path = journal_path(path.resolve())
+        self._salvaging = salvaging
         for _ in range(_MOST_ATTEMPTS):
             self.file: Any = None
             self.journal: JournalReader | None = None
-            self._journal_descriptor = self._file_descriptor = -1
+            self._file_descriptor = -1
+            self._journal_descriptor = self._open_journal()
+            self._token = self._read_token()
             try:
                 self._open()
+            except BaseException as error:
+                is_current = self.is_current()
+                self.close()
+                if is_current or not isinstance(error, GymbagError):
+                    raise
+            else:
                 if self.is_current():
                     return
                 self.close()
-            except BaseException as error:
-                is_current = self._journal_descriptor == -1 or self.is_current()
-                self.close()
-                if is_current or not isinstance(error, Exception):
-                    raise
         raise FileInUseError(f"{path} is changed all the time, so that it cannot be read")
 
-    def _open(self) -> None:
+    def _open_journal(self) -> int:
         try:
-            self._journal_descriptor = os.open(journal_path(self.path), os.O_RDONLY | _BINARY)
+            return os.open(self._journal_path, os.O_RDONLY | _BINARY)
         except FileNotFoundError:
-            pass
+            return -1
         except OSError as error:
-            raise StorageError(f"cannot read {journal_path(self.path)}: {error.strerror}") from error
-        self._token = self._read_token()
-        redo = None
-        if self._journal_descriptor >= 0:
-            header = parse_header(os.pread(self._journal_descriptor, HEADER_BYTES, 0))
-            if header is not None:
-                self.journal = JournalReader(self._journal_descriptor, header)
-                redo = self.journal.redo()
+            raise StorageError(f"cannot open {self._journal_path}: {error.strerror}") from error
+
+    def _open(self) -> None:
         self._file_descriptor = _open_descriptor(self.path)
-        if redo is None:
-            size, pages = os.fstat(self._file_descriptor).st_size, dict[int, bytes]()
-        else:
-            size, pages = parse_redo(redo)
-            self.journal = None  # its rows are part of the change
+        size, pages = os.fstat(self._file_descriptor).st_size, dict[int, bytes]()
+        if self._journal_descriptor >= 0:
+            try:
+                header = read_header(self._journal_descriptor)
+                if header is not None:
+                    journal = JournalReader(self._journal_descriptor, header)
+                    redo = journal.redo()
+                    if redo is not None:  # it contains the rows
+                        size, pages = parse_redo(redo)
+                    else:
+                        check_base(header, self._file_descriptor)
+                        self.journal = journal
+                        journal.advance()
+            except DamagedFileError as error:
+                if not self._salvaging:
+                    raise DamagedFileError(f"{self._journal_path}: {error}; {_REMEDY}") from error
         # Not by its path: HDF5 would give what another snapshot of this process saw of the file.
         self.file = _open_hdf5(self.path, OverlaidFile(self._file_descriptor, size, pages))
-        if self.journal is not None:
-            try:
-                check_base(self.journal.header, self._file_descriptor)
-                self.journal.advance()
-            except DamagedFileError as error:
-                raise DamagedFileError(f"{journal_path(self.path)}: {error}") from error
 
     def _read_token(self) -> tuple[object, ...]:
         """Return what is different once the file has been changed."""
@@ -100,7 +107,7 @@ class Snapshot:
             preamble = os.pread(self._journal_descriptor, PREAMBLE_BYTES, 0)
             if preamble:
                 return (preamble,)
-        elif journal_path(self.path).exists():
+        elif self._journal_path.exists():
             return ("a journal",)
         try:
             status = self.path.stat()
@@ -131,18 +138,19 @@ class Snapshot:
         self.close()
 
 
-def read_file(path: Path, read: Callable[[Snapshot], _Result]) -> _Result:
+def read_file(path: Path, read: Callable[[Snapshot], _Result], salvaging: bool = False) -> _Result:
     """Read something from a file, all of it from one and the same state of the file.
 
     Args:
         path: The file.
         read: Called with a snapshot, again if the file was changed meanwhile.
+        salvaging: Whether to pass over what is damaged in the journal.
 
     Raises:
         DamagedFileError: The file is damaged.
     """
     for _ in range(_MOST_ATTEMPTS):
-        with Snapshot(path) as snapshot:
+        with Snapshot(path, salvaging) as snapshot:
             try:
                 result = read(snapshot)
             except GymbagError:

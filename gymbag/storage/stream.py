@@ -41,6 +41,15 @@ class ArraySource(ABC):
     def dtypes(self) -> Mapping[str, np.dtype[Any]]:
         """Tell which arrays there are, and their dtypes."""
 
+    def refresh(self) -> bool:
+        """Take in what was added since the arrays were opened; tell whether there was anything."""
+        return False
+
+    @property
+    def state(self) -> object:
+        """Something that changes when the last rows may have been replaced; rows before them never are."""
+        return None
+
     def close(self) -> None:
         """Let go of what is held; whatever was appended is kept for good first."""
         return

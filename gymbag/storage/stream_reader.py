@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from gymbag.columns import Column, ValueColumn
 from gymbag.compound_columns import below, under
@@ -17,6 +17,8 @@ from gymbag.storage.read_ahead import OngoingReads
 from gymbag.storage.stream import ArraySource
 from gymbag.storage.stream_episode import StreamEpisode
 from gymbag.storage.stream_tables import StreamTables
+
+_Result = TypeVar("_Result")
 
 # By their values; calling the enum takes a while.
 _ENDINGS = tuple(map(Ending, range(4)))
@@ -89,10 +91,22 @@ class StreamReader(Reader):
     def _read(self, column: Column, name: str, start: int, stop: int) -> Any:
         return column.unpack(below(self.store.read, name), start, stop)
 
+    def refresh(self) -> bool:
+        """Take in what was recorded since the store was opened; tell whether there was anything new."""
+        return self.store.refresh()
+
+    def _at_once(self, read: Callable[[], _Result]) -> _Result:
+        """Read several things from one state of the store; that of the last episode may be replaced."""
+        while True:
+            state = self.store.state
+            result = read()
+            if self.store.state == state:
+                return result
+
     @property
     def nsteps(self) -> int:
         """How many steps all episodes have together, resets not included."""
-        return self._rows(len(self))
+        return self._at_once(lambda: self._rows(len(self)))
 
     def _rows(self, count: int) -> int:
         """Count the steps of the first episodes."""
@@ -115,11 +129,11 @@ class StreamReader(Reader):
 
     def read_episode(self, index: int) -> Episode:
         """Return an episode by its number, from 0 to len(self) - 1."""
-        first_row, length, ending = (
-            int(self.store.read(f"episodes/{name}", index, index + 1)[0])
-            for name in ("first_row", "length", "ending")
-        )
-        return self._episode(index, first_row, length, ending)
+        return self._episode(index, *self._at_once(lambda: self._outline(index)))
+
+    def _outline(self, index: int) -> Iterable[int]:
+        names = ("first_row", "length", "ending")
+        return [int(self.store.read(f"episodes/{name}", index, index + 1)[0]) for name in names]
 
     def _episode(
         self, index: int, first_row: int, length: int, ending: int, blocks: Any = None
@@ -138,18 +152,21 @@ class StreamReader(Reader):
     def _episodes(self, count: int) -> Iterator[Episode]:
         blocks = self._tables.steps(0, self._rows(count)), self._tables.episodes(count)
         outlines = self._tables.outlines(count)
-        outlines = self._tables.outlines(count)
         start = 0
         while start < count:
             _, end, columns = outlines.block(start, count)
             for index, first_row, length, ending in zip(range(start, end), *columns, strict=True):
-                # One that is being recorded may have its row replaced, so it reads by itself.
-                is_fixed = ending or index < count - 1
-                yield self._episode(index, first_row, length, ending, blocks if is_fixed else None)
+                if ending or index < count - 1:
+                    yield self._episode(index, first_row, length, ending, blocks)
+                else:  # one that is being recorded may have its row replaced, so it reads by itself
+                    yield self.read_episode(index)
             start = end
 
     def read_flat(self, with_infos: bool) -> FlatRecording:
         """Read every step of every episode."""
+        return self._at_once(lambda: self._read_flat(with_infos))
+
+    def _read_flat(self, with_infos: bool) -> FlatRecording:
         episodes, rows = len(self), self.nsteps
         infos = self._read(ValueColumn(), "infos", 0, rows) if with_infos else ()
         return FlatRecording(
