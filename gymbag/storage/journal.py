@@ -14,6 +14,7 @@ off at the end of the journal never happened: its writer was killed. `docs/forma
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -219,16 +220,21 @@ class Journal:
         try:
             write_at(self.file.descriptor, data, self._end)
         except OSError:
-            os.ftruncate(self.file.descriptor, self._end)
+            with contextlib.suppress(OSError):  # readers know a block that is not whole
+                os.ftruncate(self.file.descriptor, self._end)
             raise
         self._end += len(data)
 
-    def commit(self, redo: bytes | bytearray) -> None:
-        """Keep a redo log: from here on, it stands for all that is to become of the file."""
+    def add_redo(self, redo: bytes) -> bytes:
+        """Keep a redo log, without effect yet; return what is to be given to `commit`."""
         start = self._end + len(_REDO_MAGIC)
         self._append(_REDO_MAGIC + redo)
         slot = _COMMIT.pack(start, self._end, _crc(redo))
-        write_at(self.file.descriptor, slot + _CHECKSUM.pack(_crc(slot)), _COMMIT_AT)
+        return slot + _CHECKSUM.pack(_crc(slot))
+
+    def commit(self, slot: bytes) -> None:
+        """Put a redo log into force: from here on, it stands for all that is to become of the file."""
+        write_at(self.file.descriptor, slot, _COMMIT_AT)
 
     def clear(self) -> None:
         """Forget everything: the file says it all."""

@@ -112,9 +112,13 @@ class LockedFile:
         """Release the lock, and remove the file if so asked. Closing again does nothing."""
         if self.descriptor < 0:
             return
-        if remove and self._is_in_place():
-            self.path.unlink()
-        self._forget()
+        try:
+            if remove and self._is_in_place():
+                self.path.unlink()
+        except OSError:
+            pass  # it holds nothing, so it may as well stay
+        finally:
+            self._forget()
 
     def _forget(self) -> None:
         _held.discard(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import os
@@ -19,7 +20,7 @@ from gymbag import nested
 from gymbag.columns import Column, LossyCastError, NumberColumn, ValueColumn, promote
 from gymbag.compound_columns import join, under
 from gymbag.episode import Ending
-from gymbag.errors import GymbagError, RecordingError, RecordingStoppedWarning, SpaceError
+from gymbag.errors import RecordingError, RecordingStoppedWarning, SpaceError, StorageError
 from gymbag.infos import InfoEncoder
 from gymbag.space_columns import column_of
 from gymbag.storage.base import Header, Writer
@@ -182,15 +183,15 @@ class StreamWriter:
             return
         with Uninterrupted(), self._lock:
             self._keep()
-            if self.failure is None:
-                try:
-                    self._store.widen(changed)
-                except Exception as error:
-                    self._fail(error)
-                    return
+            if self.failure is not None:
+                return
+            try:
+                self._store.widen(changed)
                 latest = None if self._latest is None else columns[0].thaw(self._latest)
                 self._open(*dtypes)
                 self._latest = None if latest is None else self._freeze_observation(latest)
+            except Exception as error:
+                self._fail(error)
 
     def write_reset(
         self,
@@ -371,6 +372,8 @@ class StreamWriter:
 
     def _fail(self, error: Exception) -> None:
         self.failure = error
+        # What comes is let go, also if there is no room for its dtype.
+        self._freeze_observation = self._freeze_action = _let_go
         self._events.clear()
 
     def _open_rows(self) -> dict[str, np.ndarray]:
@@ -440,6 +443,10 @@ class StreamWriter:
             self._steps.write([before, actions, rewards, (outcome & 1).view(bool), outcome > 1, times, infos])
         self._rows = int(rows_after[-1])
         self._end_episodes(ended)
+
+
+def _let_go(value: Any) -> None:
+    """Return nothing of a value."""
 
 
 def _as_float(reward: Any) -> float:
@@ -622,10 +629,11 @@ def _finish(stream: StreamWriter, store: ArrayStore, heartbeat: Heartbeat | None
             heartbeat.stop()
         try:
             stream.finish()
-        except RecordingError as error:
-            try:
+        except BaseException:
+            with contextlib.suppress(StorageError):  # of the same cause; what it leaves is not lost
                 store.close()
-            except GymbagError as reason:  # most likely the same again
-                raise error from reason
             raise
-        store.close()
+        try:
+            store.close()
+        except StorageError as error:
+            raise RecordingError(f"all is recorded, but could not be put into the file: {error}") from error

@@ -92,7 +92,9 @@ class OverlaidFile(io.RawIOBase):
             page = self._pages.get(offset)
             if page is not None:
                 first, last = max(start, offset), min(stop, offset + len(page))
-                view[first - start : last - start] = page[first - offset : last - offset]
+                # The last page of the file as it was may end before the part of it that is asked for.
+                if first < last:
+                    view[first - start : last - start] = page[first - offset : last - offset]
         self._position = stop
         return stop - start
 
@@ -109,8 +111,9 @@ class Transaction(OverlaidFile):
         self._base = os.fstat(descriptor).st_size
         super().__init__(descriptor, self._base, {})
         self._journal = journal
-        self._error: OSError | None = None
-        self._committed = False
+        #: Why it cannot be committed.
+        self.error: OSError | None = None
+        self._may_have_happened = False
 
     @property
     def is_empty(self) -> bool:
@@ -131,11 +134,11 @@ class Transaction(OverlaidFile):
             page = self._page(offset)
             page[at - offset : end - offset] = view[at - start : end - start]
             at = end
-        if inside < len(view) and self._error is None:
+        if inside < len(view) and self.error is None:
             try:
                 write_at(self._descriptor, view[inside:], start + inside)
             except OSError as error:
-                self._error = error  # raised by `commit`: HDF5 cannot let go of a file that it fails to write
+                self.error = error  # raised by `commit`: HDF5 cannot let go of a file that it fails to write
         self._position = stop
         self._size = max(self._size, stop)
         return len(view)
@@ -155,21 +158,24 @@ class Transaction(OverlaidFile):
         """Make the change happen; h5py must have closed the file.
 
         Raises:
-            OSError: It cannot be, for want of room, say. Nothing has happened then.
+            OSError: It cannot be, for want of room, say. Then nothing has happened; or the journal has the
+                redo log, to be applied by who opens it next.
         """
         parts = [_SIZE.pack(self._size)]
         for offset, page in sorted(self._pages.items()):
             if offset < self._size:
                 parts += _EXTENT.pack(offset, len(page)), bytes(page)
         log = b"".join(parts)
-        if self._error is not None:
-            raise self._error
-        self._journal.commit(log)
-        self._committed = True
+        if self.error is not None:
+            raise self.error
+        slot = self._journal.add_redo(log)
+        # Even if writing this fails, as that does not tell what stands there now.
+        self._may_have_happened = True
+        self._journal.commit(slot)
         apply(log, self._descriptor)
         self._journal.clear()
 
     def give_up(self) -> None:
-        """Forget the change, unless it has happened already."""
-        if not self._committed:
+        """Forget the change, unless it may have happened already."""
+        if not self._may_have_happened:
             os.ftruncate(self._descriptor, self._base)

@@ -6,6 +6,7 @@ as complete as the last change made it; what came since is in the journal.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -121,8 +122,12 @@ class WritableFile:
             with h5py.File(transaction, "w" if is_new else "r+", libver=_LIBRARY_VERSION) as file:
                 yield file
             transaction.commit()
-        except BaseException:
-            transaction.give_up()
+        except BaseException as error:
+            with contextlib.suppress(OSError):  # what lies behind the end of the file is ignored
+                transaction.give_up()
+            if transaction.error is not None and isinstance(error, Exception):
+                # HDF5 did not find what could not be written, and would call the file damaged.
+                raise transaction.error from error
             raise
 
     @contextmanager
@@ -138,17 +143,25 @@ class WritableFile:
         self.check_in_place()
         with _explained(self.path):
             if self._descriptor < 0:
-                with self._new_file(), self._transaction() as file:
-                    yield file
+                with self._new_file():
+                    with self._transaction() as file:
+                        yield file
+                    self._begin_journal()
             else:
                 header = read_header(self._lock.descriptor)
+                reader = None if header is None else JournalReader(self._lock.descriptor, header)
+                if reader is not None and (redo := reader.redo()) is not None:
+                    # A change was committed, and could not be applied.
+                    apply(redo, self._descriptor)
+                    self.journal.clear()
+                    self._begin_journal()
+                    reader = None
                 with self._transaction() as file:
-                    if header is not None:
-                        reader = JournalReader(self._lock.descriptor, header)
+                    if reader is not None:
                         reader.advance()
                         fold(file, reader)
                     yield file
-            self._begin_journal()
+                self._begin_journal()
 
     @contextmanager
     def _new_file(self) -> Iterator[None]:
@@ -162,7 +175,8 @@ class WritableFile:
             making.replace(self.path)
         except BaseException:
             self._close_descriptor()
-            making.unlink()
+            with contextlib.suppress(OSError):
+                making.unlink()
             raise
 
     def fold(self) -> None:
@@ -197,7 +211,8 @@ class WritableFile:
         try:
             if self._descriptor >= 0 and self.journal.has_rows:
                 self.fold()
-            self.journal.clear()
+            with contextlib.suppress(OSError):  # it holds nothing that matters
+                self.journal.clear()
         finally:
             self._release(remove=not self.journal.has_rows)
 
