@@ -35,6 +35,10 @@ import numpy as np
 from gymbag import json_values
 from gymbag.errors import DamagedFileError, SpaceError
 
+# Copies of values of at least this many bytes are kept to be used again, this many of them.
+_LARGE_BYTES = 1 << 14
+_MOST_POOLED = 128
+
 _ndarray = np.ndarray  # found faster than by way of its module
 
 #: Reads rows start to stop of the array of that name.
@@ -80,7 +84,7 @@ class Column(ABC):
 
     @abstractmethod
     def pack(self, frozen: Sequence[Any]) -> dict[str, np.ndarray]:
-        """Turn frozen values into rows of the arrays; ends count from 0."""
+        """Turn frozen values into rows of the arrays, to be used before the next call; ends count from 0."""
 
     @abstractmethod
     def unpack(self, read: ReadArray, start: int, stop: int) -> Any:
@@ -93,6 +97,10 @@ class Column(ABC):
     @abstractmethod
     def null(self) -> Any:
         """Return the value that stands for no action: NaN for floats, zeros, or nothing."""
+
+    def release(self, frozen: Sequence[Any]) -> None:
+        """Take back frozen values that are packed and needed no more; most columns have no use for them."""
+        return
 
     @property
     def row_bytes(self) -> int:
@@ -133,15 +141,19 @@ class ArrayColumn(Column):
     def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
         self.dtype, self.shape = dtype, shape
         self._null = np.full(shape, np.nan if dtype.kind == "f" else 0, dtype=dtype)
+        # To be used again, as the system takes longer to give memory for a frame than to copy one.
+        self._pool: list[np.ndarray] = []
+        self._packed: np.ndarray | None = None
+        self._is_large = ArraySpec(dtype, shape).row_bytes >= _LARGE_BYTES
 
     def arrays(self) -> dict[str, ArraySpec]:
         return {"": ArraySpec(self.dtype, self.shape)}
 
-    def freeze(self, value: Any) -> bytes:
+    def freeze(self, value: Any) -> bytes | np.ndarray:
         if type(value) is _ndarray and value.shape == self.shape:
             dtype = value.dtype
             if dtype is self.dtype or dtype == self.dtype:
-                return value.tobytes()
+                return self._freeze_large(value) if self._is_large else value.tobytes()
         array = self._as_array(value)
         with np.errstate(all="ignore"):
             cast = array.astype(self.dtype)
@@ -150,7 +162,23 @@ class ArrayColumn(Column):
                 f"expected values that {self.dtype} holds exactly, found {array.dtype} {value!r}; "
                 f"have the env and the agent give {self.dtype}, or record under a new name"
             )
-        return cast.tobytes()
+        return self._freeze_large(cast) if self._is_large else cast.tobytes()
+
+    def _freeze_large(self, value: np.ndarray) -> np.ndarray:
+        try:
+            copy = self._pool.pop()
+        except IndexError:
+            copy = np.empty(self.shape, self.dtype)
+        if value.flags.c_contiguous:
+            # NumPy would let another thread run meanwhile, and then have to wait for it.
+            copy.data.cast("B")[:] = value.data.cast("B")
+        else:
+            copy[...] = value
+        return copy
+
+    def release(self, frozen: Sequence[bytes | np.ndarray]) -> None:
+        if self._is_large and len(self._pool) < _MOST_POOLED:
+            self._pool.extend(frozen)  # type: ignore[arg-type]  # large values are arrays
 
     def _as_array(self, value: Any) -> np.ndarray:
         try:
@@ -166,9 +194,14 @@ class ArrayColumn(Column):
             array = array.reshape(self.shape)
         return array
 
-    def pack(self, frozen: Sequence[bytes]) -> dict[str, np.ndarray]:
+    def pack(self, frozen: Sequence[Any]) -> dict[str, np.ndarray]:
+        count = len(frozen)
+        if self._is_large and frozen:
+            if self._packed is None or len(self._packed) < count:
+                self._packed = np.empty((count, *self.shape), self.dtype)
+            return {"": np.stack(frozen, out=self._packed[:count])}
         rows = np.frombuffer(bytearray().join(frozen), dtype=self.dtype)  # writable
-        return {"": rows.reshape((len(frozen), *self.shape))}
+        return {"": rows.reshape((count, *self.shape))}
 
     def unpack(self, read: ReadArray, start: int, stop: int) -> np.ndarray:
         rows = read("", start, stop)

@@ -58,6 +58,10 @@ class StructColumn(Column):
             for path, array in column.pack(items).items()
         }
 
+    def release(self, frozen: Sequence[tuple[Any, ...]]) -> None:
+        for column, items in zip(self.columns.values(), zip(*frozen, strict=True), strict=False):
+            column.release(items)
+
     def unpack(self, read: ReadArray, start: int, stop: int) -> Any:
         return self.from_items(
             [column.unpack(below(read, name), start, stop) for name, column in self.columns.items()]
@@ -100,6 +104,17 @@ class DictColumn(StructColumn):
     def __init__(self, keys: Sequence[Any], columns: Mapping[str, Column]) -> None:
         super().__init__(columns)
         self.keys = tuple(keys)
+        self._freezes = [
+            (key, column.freeze) for key, column in zip(self.keys, columns.values(), strict=True)
+        ]
+
+    def freeze(self, value: Any) -> tuple[Any, ...]:
+        if type(value) is dict and len(value) == len(self.keys):
+            try:
+                return tuple([freeze(value[key]) for key, freeze in self._freezes])
+            except KeyError:
+                pass  # raised with more words below
+        return super().freeze(value)
 
     def items_of(self, value: Any) -> list[Any]:
         try:

@@ -7,6 +7,7 @@ dict.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,11 @@ from typing import Any
 import numpy as np
 
 from gymbag.columns import Column
+from gymbag.workers import workers
+
+# From this size on an array is copied in so many parts, by several threads.
+_MANY_BYTES = 1 << 26
+_PARTS = 32
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ def flatten(
         """Take the observation after each row's: the next row's, or at an episode's end the final one."""
         if isinstance(rows, np.ndarray):
             following = np.empty_like(rows)
-            following[:-1] = rows[1:]
+            _copy(rows[1:], following[:-1])
             following[last_rows] = finals[has_steps]
             return following
         after = [*rows[1:], None]
@@ -87,6 +93,18 @@ def flatten(
     if infos is not False:
         dataset.update(_stack_infos(recording.infos, chosen))
     return dataset
+
+
+def _copy(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy rows, those of frames in several threads: it takes as long as reading them did."""
+    if source.nbytes < _MANY_BYTES:
+        target[...] = source
+        return
+    part = -(-len(source) // _PARTS)
+    workers.run(
+        functools.partial(np.copyto, target[start : start + part], source[start : start + part])
+        for start in range(0, len(source), part)
+    )
 
 
 def _stack_infos(infos: Sequence[dict[str, Any]], chosen: Collection[str] | None) -> dict[str, np.ndarray]:

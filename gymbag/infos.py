@@ -36,8 +36,8 @@ class InfoEncoder:
         """Encode an info, leaving out what cannot be stored, with a warning once for each such key."""
         if not info:
             return b""
-        text = json_values.encode(dict(info), self._warn)
-        return b"" if text == "{}" else text.encode("ascii")
+        text = json_values.encode_bytes(info if type(info) is dict else dict(info), self._warn)
+        return b"" if text == b"{}" else text
 
     def _warn(self, path: tuple[Any, ...], value: Any) -> None:
         key = self._label + "".join(f"[{part!r}]" for part in path)

@@ -11,6 +11,8 @@ dollar sign:
 ``$complex``          [real, imaginary]
 ``$bytes``            base64
 ``$scalar``           [dtype, base64]: a NumPy scalar
+``$typed``            [dict, list]: a dict, some of whose values are NumPy scalars: the list has the
+                      dtype of each of these, and null for each other value
 ``$array``            [dtype, shape, base64]: a NumPy array in C order
 ``$objects``          [shape, items]: a NumPy array of objects
 ====================  =====================================================================
@@ -34,6 +36,12 @@ from gymbag.errors import DamagedFileError
 
 #: Called with the path of keys to a value that cannot be stored, and the value.
 OnUnstorable = Callable[[tuple[Any, ...], Any], None]
+
+_orjson: Any
+try:
+    import orjson as _orjson  # writes numbers several times faster than the standard library
+except ImportError:
+    _orjson = None
 
 # ASCII output keeps lone surrogates intact, and refusing NaN keeps the text standard JSON.
 _to_text = json.JSONEncoder(allow_nan=False, check_circular=False, separators=(",", ":")).encode
@@ -85,6 +93,61 @@ def encode(value: Any, on_unstorable: OnUnstorable | None = None) -> str:
         except (TypeError, ValueError):
             pass
     return _to_text(_Plain(on_unstorable).convert(value, ()))
+
+
+def encode_bytes(value: dict[Any, Any], on_unstorable: OnUnstorable | None = None) -> bytes:
+    """Write a dict as JSON text in UTF-8, as fast as may be; see `encode`.
+
+    >>> encode_bytes({"lives": 3, "distance": np.float64(0.5)})
+    b'{"$typed":[{"lives":3,"distance":0.5},[null,"<f8"]]}'
+    """
+    if type(value) is dict:
+        try:
+            types = _TYPES_TEXTS[tuple(map(type, value.values()))]
+        except KeyError:
+            types = _describe_types(value)
+        if types is not None:
+            text = _dump_flat(value)
+            # A dollar sign may be that of a key, and null may stand for NaN. Both are rare, and both are no
+            # trouble to what takes longer.
+            if text is not None and b"$" not in text and b"null" not in text:
+                return b'{"$typed":[%b,%b]}' % (text, types) if types else text
+    return encode(value, on_unstorable).encode("ascii")
+
+
+# The classes of the values of flat dicts met so far, and the text of the list of their dtypes: none at all if
+# no value has one, and None if such dicts are not to be written the fast way.
+_TYPES_TEXTS: dict[tuple[type, ...], bytes | None] = {}
+_MOST_TYPES_TEXTS = 1000
+# Those whose text is that of a Python number, and says it exactly.
+_TYPED: dict[type, str] = {kind: np.dtype(kind).str for kind in (np.float64, np.int64, np.int32, np.bool_)}
+
+
+def _describe_types(value: dict[Any, Any]) -> bytes | None:
+    types = tuple(map(type, value.values()))
+    text = None
+    if all(kind in _PLAIN_TYPES or kind in _TYPED for kind in types):
+        dtypes = [_TYPED.get(kind) for kind in types]
+        text = _to_text(dtypes).encode() if any(dtypes) else b""
+    if len(_TYPES_TEXTS) >= _MOST_TYPES_TEXTS:
+        _TYPES_TEXTS.clear()
+    _TYPES_TEXTS[types] = text
+    return text
+
+
+def _dump_flat(value: dict[Any, Any]) -> bytes | None:
+    """Write a dict of plain values and NumPy scalars; None if that fails."""
+    try:
+        if _orjson is not None:
+            data: bytes = _orjson.dumps(value, option=_orjson.OPT_SERIALIZE_NUMPY)
+            return data
+        if not all(type(key) is str for key in value):
+            return None
+        return _to_text(
+            {key: item.item() if isinstance(item, np.generic) else item for key, item in value.items()}
+        ).encode()
+    except (TypeError, ValueError):
+        return None
 
 
 def decode(text: str | bytes) -> Any:
@@ -287,6 +350,14 @@ def _build_scalar(dtype: Any, data: str) -> Any:
     return _build_array(dtype, [], data)[()]
 
 
+def _build_typed(values: dict[str, Any], dtypes: list[str | None]) -> dict[str, Any]:
+    pairs = zip(values.items(), dtypes, strict=True)
+    return {key: item if dtype is None else _TYPE_OF[dtype](item) for (key, item), dtype in pairs}
+
+
+_TYPE_OF = {dtype: kind for kind, dtype in _TYPED.items()}
+
+
 def _build_objects(shape: list[int], items: list[Any]) -> np.ndarray:
     array = np.empty(len(items), dtype=object)
     for index, item in enumerate(items):
@@ -301,6 +372,7 @@ _BUILDERS: dict[str, Callable[[Any], Any]] = {
     "$complex": lambda parts: complex(*parts),
     "$bytes": binascii.a2b_base64,
     "$scalar": lambda parts: _build_scalar(*parts),
+    "$typed": lambda parts: _build_typed(*parts),
     "$array": lambda parts: _build_array(*parts),
     "$objects": lambda parts: _build_objects(*parts),
 }

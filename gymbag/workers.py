@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 # More threads than these wait for memory rather than for processors.
 _MOST = 4
+# How many tasks may wait for each thread, so that none runs out of them, nor many hold memory.
+_WAITING = 4
 
 
 class Workers:
@@ -16,7 +19,11 @@ class Workers:
 
     `count` is how many there are: none where there is but one processor to work on.
 
-    >>> Workers().submit(lambda: None).result()
+    >>> import functools
+    >>> done = []
+    >>> Workers().run(functools.partial(done.append, number) for number in range(3))
+    >>> sorted(done)
+    [0, 1, 2]
     """
 
     def __init__(self) -> None:
@@ -24,26 +31,38 @@ class Workers:
         self.count = min(_MOST, processors) if processors > 1 else 0
         self._forget()
         if hasattr(os, "register_at_fork"):
-            # A forked process has none of the threads, and another one may have held the lock.
+            # A forked process has none of the threads, and one of them may have held the lock.
             os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
 
-    def submit(self, task: Callable[[], None]) -> Future[None]:
-        """Have a task done: by one of the threads, or right here if there are none."""
-        try:
-            if self.count:
-                return self._start().submit(task)
-        except RuntimeError:  # the interpreter is about to exit, and starts no more threads
-            pass
-        task()
-        done: Future[None] = Future()
-        done.set_result(None)
-        return done
+    def run(self, tasks: Iterable[Callable[[], object]]) -> None:
+        """Do tasks in any order, a few at a time; a task must not run others.
 
-    def _start(self) -> ThreadPoolExecutor:
+        Raises:
+            Exception: What a task raised, once none is under way.
+        """
+        waiting: deque[Future[object]] = deque()
+        try:
+            for task in tasks:
+                try:
+                    future = self._threads().submit(task) if self.count else None
+                except RuntimeError:  # the interpreter is about to exit, and starts no threads
+                    future = None
+                if future is None:
+                    task()
+                    continue
+                waiting.append(future)
+                if len(waiting) > _WAITING * self.count:
+                    waiting.popleft().result()
+            for future in waiting:
+                future.result()
+        finally:
+            wait(waiting)
+
+    def _threads(self) -> ThreadPoolExecutor:
         with self._lock:
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(self.count, "gymbag")

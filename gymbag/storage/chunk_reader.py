@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +27,6 @@ from gymbag.workers import workers
 
 # Bytes of rows in a batch of chunks: enough to outweigh handing it to another thread.
 _BATCH_BYTES = 1 << 20
-# How many batches may wait for each thread, as they hold compressed chunks in memory.
-_WAITING_BATCHES = 4
 
 
 class ChunkReader:
@@ -103,14 +99,8 @@ class ChunkReader:
         if rows.nbytes < 2 * _BATCH_BYTES:
             _restore(codec, pieces)
             return rows
-        batch_chunks = max(1, _BATCH_BYTES // (rows[0].nbytes * self._chunk_rows))
-        waiting: deque[Future[None]] = deque()
-        while batch := list(itertools.islice(pieces, batch_chunks)):
-            waiting.append(workers.submit(functools.partial(_restore, codec, batch)))
-            if len(waiting) > _WAITING_BATCHES * workers.count:
-                waiting.popleft().result()
-        for future in waiting:
-            future.result()
+        batches = _batched(pieces, max(1, _BATCH_BYTES // (rows[:1].nbytes * self._chunk_rows)))
+        workers.run(functools.partial(_restore, codec, batch) for batch in batches)
         return rows
 
     def _fetch(self, start: int, rows: np.ndarray) -> Iterator[_Piece]:
@@ -152,6 +142,11 @@ class _Piece:
     begin: int
     rows: np.ndarray
     skipped: int
+
+
+def _batched(pieces: Iterator[_Piece], count: int) -> Iterator[list[_Piece]]:
+    while batch := list(itertools.islice(pieces, count)):
+        yield batch
 
 
 def _restore(codec: Codec, pieces: Iterable[_Piece]) -> None:

@@ -29,18 +29,22 @@ def fold(file: h5py.File, journal: JournalReader) -> None:
 
 def _fold_array(dataset: h5py.Dataset, coverage: Coverage, journal: JournalReader) -> None:
     if coverage.kept < len(dataset):
-        dataset.resize(coverage.kept, axis=0)
+        dataset.resize(coverage.kept, axis=0)  # which also empties what lies behind
+    if coverage.length > coverage.kept:
+        dataset.resize(coverage.length, axis=0)
     codec = codec_of(dataset)
-    loose: list[np.ndarray] = []  # rows that follow those of the dataset, and make no chunk yet
+    dtype, shape = dataset.dtype, dataset.shape[1:]
+    row = coverage.kept
+    loose: list[np.ndarray] = []  # rows from `row` on that make no chunk yet
     for entry in coverage.entries:
         if entry.encoding == "raw":
-            loose.append(read_raw(journal, entry, dataset.dtype, dataset.shape[1:]))
+            loose.append(read_raw(journal, entry, dtype, shape))
             continue
-        _append(dataset, codec, loose)
+        _write(dataset, codec, row, loose)
         loose = []
-        dataset.resize(entry.first_row + entry.rows, axis=0)
         _write_chunk(dataset, entry.first_row, journal.read(entry))
-    _append(dataset, codec, loose)
+        row = entry.first_row + entry.rows
+    _write(dataset, codec, row, loose)
 
 
 def read_raw(
@@ -52,25 +56,26 @@ def read_raw(
     return np.frombuffer(data, dtype).reshape(entry.rows, *shape)
 
 
-def _append(dataset: h5py.Dataset, codec: Codec | None, parts: list[np.ndarray]) -> None:
-    """Add rows to a dataset, the last chunk of which may be partly filled."""
-    start = len(dataset)
-    stop = start + sum(map(len, parts))
-    if stop == start:
+def _write(dataset: h5py.Dataset, codec: Codec | None, start: int, parts: list[np.ndarray]) -> None:
+    """Write rows from row `start` on, behind which nothing has been written yet."""
+    count = sum(map(len, parts))
+    if not count:
         return
-    dataset.resize(stop, axis=0)
     if codec is None:
-        dataset[start:stop] = np.concatenate(parts)
+        dataset[start : start + count] = np.concatenate(parts)
         return
     chunk_rows = dataset.chunks[0]
     first = start - start % chunk_rows
-    rows = np.concatenate([dataset[first:start], *parts], dtype=dataset.dtype)
+    if first < start:
+        parts = [dataset[first:start], *parts]
+    rows = parts[0] if len(parts) == 1 else np.concatenate(parts, dtype=dataset.dtype)
     for offset in range(0, len(rows), chunk_rows):
         chunk = rows[offset : offset + chunk_rows]
         if len(chunk) < chunk_rows:
             # HDF5 keeps whole chunks; the array's length tells how much of one counts.
-            padding = np.zeros((chunk_rows - len(chunk), *chunk.shape[1:]), chunk.dtype)
-            chunk = np.concatenate([chunk, padding], dtype=chunk.dtype)
+            whole = np.zeros((chunk_rows, *chunk.shape[1:]), chunk.dtype)
+            whole[: len(chunk)] = chunk
+            chunk = whole
         _write_chunk(dataset, first + offset, codec.encode(chunk))
 
 
@@ -79,8 +84,9 @@ def _write_chunk(dataset: h5py.Dataset, first_row: int, data: bytes) -> None:
 
 
 def rewrite(dataset: h5py.Dataset, wider: h5py.Dataset) -> None:
-    """Copy all rows to a dataset of another dtype, a chunk at a time."""
+    """Copy all rows to an empty dataset of another dtype, a chunk at a time."""
     codec = codec_of(wider)
+    wider.resize(len(dataset), axis=0)
     block = wider.chunks[0]
     for start in range(0, len(dataset), block):
-        _append(wider, codec, [dataset[start : start + block].astype(wider.dtype)])
+        _write(wider, codec, start, [dataset[start : start + block].astype(wider.dtype)])

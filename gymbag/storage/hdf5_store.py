@@ -142,22 +142,17 @@ class HDF5Store(ArrayStore):
         if file.path.exists():
             with file.opened() as opened:
                 if self._name in opened:
-                    self._take(opened)
-
-    def _take(self, opened: h5py.File) -> None:
-        self._arrays = {
-            path: _GrowingArray(path, dataset, self.read)
-            for path, dataset in arrays_of(opened[self._name]).items()
-        }
+                    for path, dataset in arrays_of(opened[self._name]).items():
+                        self._arrays[path] = _GrowingArray(path, dataset, self.read)
 
     def create(self, specs: Mapping[str, ArraySpec]) -> None:
         """Make these arrays, without rows, and the data set, if there is none yet."""
         with self.file.change() as opened:
             if self._name not in opened:
                 create_data_set(opened, self._header)
+            group = opened[self._name]
             for path, spec in specs.items():
-                self._create(opened[self._name], path, spec)
-            self._take(opened)
+                self._arrays[path] = _GrowingArray(path, self._create(group, path, spec), self.read)
 
     def _create(self, group: h5py.Group, path: str, spec: ArraySpec) -> h5py.Dataset:
         name = path.removesuffix(_WIDER)
@@ -191,8 +186,10 @@ class HDF5Store(ArrayStore):
 
     def append(self, path: str, rows: np.ndarray) -> None:
         """Add rows to an array, which are copied."""
-        self._arrays[path].append(rows)
-        self._waiting += rows.nbytes
+        array = self._arrays[path]
+        before = len(array.chunks)
+        array.append(rows)
+        self._waiting += sum(len(chunk.data) for chunk in array.chunks[before:])
 
     @property
     def is_full(self) -> bool:

@@ -39,7 +39,7 @@ class _MemoryStore(ArrayStore):
 
     def append(self, path: str, rows: np.ndarray) -> None:
         if len(rows):
-            self._blocks[path].append(rows)
+            self._blocks[path].append(rows.copy())
 
     def read(self, path: str, start: int, stop: int) -> np.ndarray:
         with _reading:

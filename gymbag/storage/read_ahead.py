@@ -7,10 +7,11 @@ the next.
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 _Result = TypeVar("_Result")
 
@@ -19,18 +20,27 @@ class OngoingReads:
     """The reads that threads are doing for one reader, so that closing it can wait for them."""
 
     def __init__(self) -> None:
-        # An executor keeps a call until it is done, and nobody else needs to.
-        self._futures: weakref.WeakSet[Future[object]] = weakref.WeakSet()
-        self._process = os.getpid()
+        self._forget()
 
-    def add(self, future: Future[object]) -> None:
+    def _forget(self) -> None:
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        # An executor keeps a call until it is done, and nobody else needs to.
+        self._futures: weakref.WeakSet[Future[Any]] = weakref.WeakSet()
+
+    def add(self, future: Future[Any]) -> None:
         """Note a read that has been handed to a thread."""
-        self._futures.add(future)
+        if self._process != os.getpid():  # a forked process has none of its parent's threads
+            self._forget()
+        with self._lock:
+            self._futures.add(future)
 
     def settle(self) -> None:
         """Return once no thread reads any more; those that have not begun will not."""
-        if self._process == os.getpid():  # a forked process has none of its parent's threads
-            wait([future for future in list(self._futures) if not future.cancel()])
+        if self._process == os.getpid():
+            with self._lock:
+                futures = list(self._futures)
+            wait([future for future in futures if not future.cancel()])
 
     def __reduce__(self) -> tuple[type[OngoingReads], tuple[()]]:
         """Begin without any in another process."""
@@ -61,7 +71,7 @@ class ReadAhead(Generic[_Result]):
             future = self._executor.submit(read, number)
         except RuntimeError:  # threads have run out, or the interpreter is about to exit
             return
-        self._ongoing.add(future)  # type: ignore[arg-type]  # whatever it results in
+        self._ongoing.add(future)
         self._begun = number, future
 
     def take(self, number: int) -> _Result | None:

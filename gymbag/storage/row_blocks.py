@@ -59,9 +59,9 @@ class RowBlocks:
         # Replaced as a whole, as threads may share the blocks.
         self._latest: Block = (start, start, [])
 
-    def is_past(self, row: int) -> bool:
-        """Tell whether a row lies before the latest block."""
-        return row < self._latest[0]
+    def have_ahead(self, start: int, stop: int) -> bool:
+        """Tell whether rows start to stop are among these, and still ahead or in the latest block."""
+        return self._latest[0] <= start and stop <= self._stop
 
     def block(self, start: int, stop: int) -> Block:
         """Return the block with row `start`, if need be only as much of it as belongs to rows start to stop.
@@ -85,16 +85,18 @@ class RowBlocks:
         return start, end, self._read(start, end)
 
     def _go_to(self, number: int, end: int) -> Block:
+        start = max(number * self._block_rows, self._start)
+        self._latest = start, start, []  # lest two blocks be held where one would do
         values = self._ahead.take(number) if self._ahead else None
         if values is None:
             values = self._read_block(number)
-        self._latest = max(number * self._block_rows, self._start), end, values
+        block = self._latest = start, end, values
         if self._ahead:
             if end < self._stop:
                 self._ahead.begin(number + 1, self._read_block)
             else:
                 self._ahead.end()
-        return self._latest
+        return block
 
 
 def _read_rows(columns: Mapping[str, Column], read: ReadArray, start: int, stop: int) -> Rows:

@@ -68,7 +68,7 @@ class ArrayStore(ArraySource):
 
     @abstractmethod
     def append(self, path: str, rows: np.ndarray) -> None:
-        """Add rows to an array; the store may keep the array it is given."""
+        """Add rows to an array; the store copies them, as they are overwritten by the next."""
 
     @property
     def is_full(self) -> bool:

@@ -79,7 +79,7 @@ class StreamEpisode(Episode):
         first, stop = self._first_row, self._first_row + self._length
         # Removed at a stroke, as threads may iterate the same episode, and each wants values of its own.
         blocks = vars(self).pop("_blocks", None)
-        if blocks is None or blocks[0].is_past(first):
+        if blocks is None or not blocks[0].have_ahead(first, stop):
             steps = self._tables.steps(first, stop)
             (time,), (info,) = self._own(_TIME, "reset_time").tolist(), self._own(_INFO, "reset_info")
             (final,) = itertools.islice(self._observation_column.iterate(self._final_observation()), 1)

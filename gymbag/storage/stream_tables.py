@@ -15,6 +15,9 @@ from gymbag.storage.stream import ArraySource, array_specs
 _BLOCK_ROWS = 4096
 _BLOCK_BYTES = 2 << 20
 
+# How many times the bytes of its JSON a small info takes as a dict.
+_INFO_GROWTH = 16
+
 # Rows of this many bytes take so long to decompress that handing them to a thread pays.
 _BIG_ROW_BYTES = 4096
 
@@ -57,13 +60,21 @@ class StreamTables:
     @cached_property
     def row_bytes(self) -> int:
         """Bytes of the observation and info of a step, on average."""
-        specs = array_specs({"observations": self.observation_column, "infos": ValueColumn()})
+        return self._mean_bytes("observations", self.observation_column) + self._info_bytes
+
+    @cached_property
+    def _info_bytes(self) -> int:
+        return self._mean_bytes("infos", ValueColumn())
+
+    def _mean_bytes(self, name: str, column: Column) -> int:
+        specs = array_specs({name: column})
         total = sum(self._store.length(path) * spec.row_bytes for path, spec in specs.items())
         return total // max(self._store.length("rewards"), 1)
 
     @cached_property
     def _block_rows(self) -> int:
-        rows = min(max(_BLOCK_BYTES // max(self.row_bytes, 1), 1), _BLOCK_ROWS)
+        row_bytes = self.row_bytes + (_INFO_GROWTH - 1) * self._info_bytes
+        rows = min(max(_BLOCK_BYTES // max(row_bytes, 1), 1), _BLOCK_ROWS)
         # Chunks of stores hold a power of two of rows, too, so that each lies in one block.
         return int(1 << rows.bit_length() - 1)
 

@@ -32,7 +32,7 @@ _BLOCK_BYTES = 1 << 21
 
 # Making blocks of rows that are at least this large is left to another thread, as it then outweighs what
 # it costs to hand them over.
-_LARGE_ROW_BYTES = 1 << 12
+_LARGE_ROW_BYTES = 1 << 9
 
 # What the writer collects, in one flat list: for each reset and each step
 #     observation, action, reward, outcome, time, info
@@ -80,6 +80,8 @@ class _TableWriter:
             if path in self._ends and len(array):
                 self._ends[path] = int(array[-1])
             self._store.append(path, array)
+        for column, frozen in zip(self._columns.values(), rows, strict=True):
+            column.release(frozen)
 
 
 class StreamWriter:

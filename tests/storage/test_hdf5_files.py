@@ -551,6 +551,7 @@ def test_a_second_writer_in_another_process_is_refused_and_nothing_changed(path:
     episodes = play(BOX, [(3, T), (2, X)], actions=DISCRETE)
     writer = HDF5Writer(path)
     write(writer, header_of(BOX, DISCRETE), episodes[:1], close=False)
+    writer.flush()
     before = fingerprint(path)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         answer = pool.apply(try_to_write, (path, header_of(BOX, DISCRETE, name=name)))
