@@ -158,7 +158,8 @@ class HDF5Store(ArrayStore):
     def _create(self, group: h5py.Group, path: str, spec: ArraySpec) -> h5py.Dataset:
         name = path.removesuffix(_WIDER)
         rows = rows_per_chunk(name, spec)
-        if self._chunk_rows is not None and not name.startswith("episodes/"):
+        of_steps = not name.startswith(("episodes/", "sessions/")) and not {"items", "data"} & {*name.split("/")}
+        if self._chunk_rows is not None and of_steps:
             rows = self._chunk_rows
         return group.create_dataset(
             path,
