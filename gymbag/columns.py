@@ -98,6 +98,10 @@ class Column(ABC):
     def null(self) -> Any:
         """Return the value that stands for no action: NaN for floats, zeros, or nothing."""
 
+    def plain_form(self) -> tuple[np.dtype[Any], tuple[int, ...]] | None:
+        """Return dtype and shape of the arrays for which `freeze` is nothing but `tobytes`, if any are."""
+        return None
+
     def release(self, frozen: Sequence[Any]) -> None:
         """Take back frozen values that are packed and needed no more; most columns have no use for them."""
         return
@@ -176,6 +180,9 @@ class ArrayColumn(Column):
             copy[...] = value
         return copy
 
+    def plain_form(self) -> tuple[np.dtype[Any], tuple[int, ...]] | None:
+        return None if self._is_large else (self.dtype, self.shape)
+
     def release(self, frozen: Sequence[bytes | np.ndarray]) -> None:
         if self._is_large and len(self._pool) < _MOST_POOLED:
             self._pool.extend(frozen)  # type: ignore[arg-type]  # large values are arrays
@@ -236,19 +243,19 @@ class NumberColumn(Column):
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self.dtype = dtype
         limits = np.iinfo(dtype)
-        self._smallest, self._largest = int(limits.min), int(limits.max)
+        self.smallest, self.largest = int(limits.min), int(limits.max)
 
     def arrays(self) -> dict[str, ArraySpec]:
         return {"": ArraySpec(self.dtype)}
 
     def freeze(self, value: Any) -> int:
-        if type(value) is int and self._smallest <= value <= self._largest:
+        if type(value) is int and self.smallest <= value <= self.largest:
             return value
         try:
             number = operator.index(value)
         except TypeError:
             number = self._as_integer(value)
-        if not self._smallest <= number <= self._largest:
+        if not self.smallest <= number <= self.largest:
             raise SpaceError(f"expected an integer that {self.dtype} holds, found {value!r}")
         return number
 

@@ -99,7 +99,7 @@ class RecordingWrapper:
             )
         )
         self._writer = writer
-        self._write_step = writer.write_step
+        self._recorded_step = writer.recorded_step(env.step, clock, self._choose_info)
         self._clock = clock
         self._state = _State()
 
@@ -111,11 +111,15 @@ class RecordingWrapper:
         """
         if self._state.closed:
             raise RecordingError("this recording is closed; wrap a new env to record more")
-        arguments = {"seed": seed, "options": options}
-        given = {name: value for name, value in arguments.items() if value is not None}
-        recorded_options = nested.copy(options)  # the env may change them
+        recorded_options = None
         self._state.in_episode = False
-        observation, info = result = self.env.reset(**given)
+        if seed is None and options is None:
+            result = self.env.reset()
+        else:
+            arguments = {"seed": seed, "options": options}
+            recorded_options = nested.copy(options)  # the env may change them
+            result = self.env.reset(**{name: value for name, value in arguments.items() if value is not None})
+        observation, info = result
         self._writer.write_reset(self._clock(), observation, self._choose_info(info), seed, recorded_options)
         self._state.in_episode = True
         return result
@@ -134,23 +138,13 @@ class RecordingWrapper:
                 if state.closed
                 else "expected reset() before step(): no episode is under way"
             )
-        given = action if type(action) is int else nested.copy(action)  # the env may change it
         try:
-            observation, reward, terminated, truncated, info = result = self.env.step(action)
-            self._write_step(
-                self._clock(),
-                observation,
-                given,
-                reward,
-                terminated,
-                truncated,
-                info if type(info) is dict and not info else self._choose_info(info),
-            )
+            result = self._recorded_step(action)
         except BaseException:
             # A step that fails, or cannot be recorded, cuts the episode, as no other may take its place.
             state.in_episode = False
             raise
-        if terminated or truncated:
+        if result[2] or result[3]:  # terminated or truncated
             state.in_episode = False
         return result
 

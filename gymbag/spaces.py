@@ -1,8 +1,8 @@
 """Spaces of Gymnasium and of Gym 0.26 as plain JSON, and back.
 
-A description is a dict of JSON values; `docs/format.md` lists the fields of each type. Describing a
-space needs neither library (it is told from the classes the space is made of), and building one
-imports just the library asked for. No environment is ever built.
+A description is a dict of JSON values; `docs/format.md`, "Descriptions of spaces", lists the fields of
+each type. Describing a space needs neither library (it is told from the classes the space is made of),
+and building one imports just the library asked for. No environment is ever built.
 """
 
 from __future__ import annotations

@@ -15,14 +15,14 @@ import html
 import itertools
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from gymbag import json_values
+from gymbag import json_values, nested
 from gymbag.columns import Column
 from gymbag.dataset import FlatRecording, flatten
 from gymbag.episode import Episode
@@ -110,6 +110,31 @@ class Writer(ABC):
     @abstractmethod
     def close(self) -> None:
         """Keep everything for good. Closing again does nothing."""
+
+    def recorded_step(
+        self,
+        step: Callable[[Any], Any],
+        clock: Callable[[], float],
+        choose_info: Callable[[Any], Mapping[str, Any]],
+    ) -> Callable[[Any], Any]:
+        """Return a function that steps an env, writes what happened, and returns what the env returned.
+
+        A writer may have a faster one, as this is what a recording does most.
+
+        Args:
+            step: The env's.
+            clock: Returns the time, in Unix seconds.
+            choose_info: Picks what to write of an info.
+        """
+
+        def step_and_write(action: Any) -> Any:
+            given = nested.copy(action)  # the env may change it
+            observation, reward, terminated, truncated, info = result = step(action)
+            chosen = choose_info(info)
+            self.write_step(clock(), observation, given, reward, terminated, truncated, chosen)
+            return result
+
+        return step_and_write
 
 
 class Reader(ABC):

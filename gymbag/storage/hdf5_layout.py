@@ -1,4 +1,4 @@
-"""Names and format version of gymbag's HDF5 files; `docs/format.md` specifies them for other languages.
+"""Names and format version of gymbag's HDF5 files; `docs/format.md`, "The tree" and on, specifies them.
 
 NAME                          a group for each data set, named after the env; a "/" nests groups
 |   attributes                format "gymbag", format_version "1.0", description,

@@ -47,6 +47,11 @@ def rows_per_chunk(path: str, spec: ArraySpec) -> int:
     return min(1 << max(fitting.bit_length() - 1, 0), most)
 
 
+def _has_row_per_step(path: str) -> bool:
+    table, *parts = path.split("/")
+    return table not in ("episodes", "sessions") and not {"items", "data"} & set(parts)
+
+
 class _GrowingArray:
     """The rows of one array on their way to the journal.
 
@@ -158,8 +163,7 @@ class HDF5Store(ArrayStore):
     def _create(self, group: h5py.Group, path: str, spec: ArraySpec) -> h5py.Dataset:
         name = path.removesuffix(_WIDER)
         rows = rows_per_chunk(name, spec)
-        of_steps = not name.startswith(("episodes/", "sessions/")) and not {"items", "data"} & {*name.split("/")}
-        if self._chunk_rows is not None and of_steps:
+        if self._chunk_rows is not None and _has_row_per_step(name):
             rows = self._chunk_rows
         return group.create_dataset(
             path,

@@ -8,7 +8,8 @@
 It only ever grows, by a block at a time, until it is cleared as a whole. A block has a table of contents,
 an entry of which says: drop the rows of this array from this one on, then append these. So rows that are
 not final yet, those of the episode that is under way, are replaced by the next block. A block that breaks
-off at the end of the journal never happened: its writer was killed. `docs/format.md` has the bytes.
+off at the end of the journal never happened: its writer was killed. `docs/format.md` has the bytes, under
+"The journal".
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ PREAMBLE_BYTES = 192
 # Magic, bytes of the contents, bytes of the rows, CRC of the contents; then the CRC of these four.
 _BLOCK = struct.Struct("<4sIQI")
 _BLOCK_MAGIC = b"rows"
+_REDO_MAGIC = b"redo"  # behind it lies no block any more
 _BLOCK_BYTES = _BLOCK.size + _CHECKSUM.size
 
 _FIRST_BYTES = 1 << 16
@@ -223,8 +225,8 @@ class Journal:
 
     def commit(self, redo: bytes | bytearray) -> None:
         """Keep a redo log: from here on, it stands for all that is to become of the file."""
-        start = self._end
-        self._append(redo)
+        start = self._end + len(_REDO_MAGIC)
+        self._append(_REDO_MAGIC + redo)
         slot = _COMMIT.pack(start, self._end, _crc(redo))
         write_at(self.file.descriptor, slot + _CHECKSUM.pack(_crc(slot)), _COMMIT_AT)
 
@@ -264,12 +266,13 @@ class JournalReader:
 
     def _take_block(self, size: int) -> bool:
         head = os.pread(self._descriptor, _BLOCK_BYTES, self.end)
-        if len(head) < _BLOCK_BYTES or not any(head):
+        if len(head) < _BLOCK_BYTES or head.startswith(_REDO_MAGIC):
             return False  # its writer broke off, or has not got further yet
         magic, contents_size, payload, checksum = _BLOCK.unpack_from(head)
-        sound = _CHECKSUM.unpack_from(head, _BLOCK.size) == (_crc(head[: _BLOCK.size]),)
-        if not sound or magic != _BLOCK_MAGIC:
-            return self._broken_off(sound and self.end + _BLOCK_BYTES < size, "head")
+        is_sound = _CHECKSUM.unpack_from(head, _BLOCK.size) == (_crc(head[: _BLOCK.size]),)
+        if not is_sound or magic != _BLOCK_MAGIC:
+            # A write that breaks off leaves a beginning of it, or pages of zeros.
+            return self._broken_off(any(head), "head")
         data_at = self.end + _BLOCK_BYTES + contents_size
         end = data_at + payload
         if end > size:

@@ -48,9 +48,12 @@ _SECONDS_BETWEEN = 0.002
 def is_locked(path: Path) -> bool:
     """Tell whether a `LockedFile` has a file open, in this process or another."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        # To write, as network file systems lock for good only what may be written.
+        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
         return False
+    except PermissionError:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         _try_to_lock(descriptor)
     except (BlockingIOError, PermissionError):

@@ -2,6 +2,7 @@
 
 A writer changes the file only after it has said so in the journal (see `transaction`). So what was read is
 right if the journal still says the same afterwards; else it is to be read again, from a new snapshot.
+`docs/format.md` has this under "Reading it".
 """
 
 from __future__ import annotations
@@ -110,6 +111,8 @@ class Snapshot:
             preamble = os.pread(self._journal_descriptor, PREAMBLE_BYTES, 0)
             if preamble:
                 return (preamble,)
+            if not os.fstat(self._journal_descriptor).st_nlink:
+                return ("a removed journal",)  # another may have taken its place
         elif self._journal_path.exists():
             return ("a journal",)
         try:

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gymbag.columns import Column, LossyCastError, ValueColumn, promote
+from gymbag import nested
+from gymbag.columns import Column, LossyCastError, NumberColumn, ValueColumn, promote
 from gymbag.compound_columns import join, under
 from gymbag.episode import Ending
-from gymbag.errors import RecordingError, RecordingStoppedWarning, SpaceError
+from gymbag.errors import GymbagError, RecordingError, RecordingStoppedWarning, SpaceError
 from gymbag.infos import InfoEncoder
 from gymbag.space_columns import column_of
 from gymbag.storage.base import Header, Writer
@@ -41,6 +42,9 @@ _LARGE_ROW_BYTES = 1 << 9
 _WIDTH = 6
 # The outcome of a step is an `Ending`; that of a reset is this. Its action is the arguments of the reset.
 _RESET = 4
+
+
+_ndarray = np.ndarray  # found faster than by way of its module
 
 
 class _OpenEpisode(NamedTuple):
@@ -110,6 +114,7 @@ class StreamWriter:
         self._events: list[Any] = []
         self._add = self._events.extend
         self._in_episode = False
+        self._in_steps = False  # and the dtypes are decided
         self._episode: _OpenEpisode | None = None  # as of the events that are written
         self._latest: Any = None  # the observation of the last event written, which waits for its action
         self._info_bytes = 0  # of the events
@@ -139,6 +144,12 @@ class StreamWriter:
         column = self._observation_column = self._observation_column.with_dtypes(observations)
         self._action_column = self._action_column.with_dtypes(actions)
         self._freeze_observation, self._freeze_action = column.freeze, self._action_column.freeze
+        plain = column.plain_form()
+        self._plain_dtype = None if plain is None else plain[0]
+        self._plain_shape = () if plain is None else plain[1]
+        is_number = isinstance(self._action_column, NumberColumn)
+        self._smallest = self._action_column.smallest if is_number else 1  # type: ignore[attr-defined]
+        self._largest = self._action_column.largest if is_number else 0  # type: ignore[attr-defined]
         self._steps = _TableWriter(self._store, step_columns(column, self._action_column))
         self._episodes = _TableWriter(self._store, episode_columns(column))
         row_bytes = column.row_bytes + self._action_column.row_bytes
@@ -189,11 +200,13 @@ class StreamWriter:
         options: Mapping[str, Any] | None,
     ) -> None:
         """See `Writer.write_reset`."""
-        given = {"seed": seed, "options": options}
-        arguments = self._encode_arguments(
-            {name: value for name, value in given.items() if value is not None}
-        )
-        encoded = self._encode_info(info)
+        arguments = b""
+        if seed is not None or options is not None:
+            given = {"seed": seed, "options": options}
+            arguments = self._encode_arguments(
+                {name: value for name, value in given.items() if value is not None}
+            )
+        encoded = self._encode_info(info) if info else b""
         if not self._dtypes_decided:
             self._make_room(observation)
         try:
@@ -201,7 +214,7 @@ class StreamWriter:
         except LossyCastError:
             self._make_room(observation)
             frozen = self._freeze_observation(observation)
-        self._in_episode = True
+        self._in_episode, self._in_steps = True, self._dtypes_decided
         self._add((frozen, arguments, 0.0, _RESET, time, encoded))
 
     def write_step(
@@ -215,7 +228,7 @@ class StreamWriter:
         info: Mapping[str, Any],
     ) -> None:
         """See `Writer.write_step`."""
-        if not (self._in_episode and self._dtypes_decided):
+        if not self._in_steps:
             self._begin_steps(observation, action)
         if terminated is not False or truncated is not False:
             outcome = int(_as_bool(terminated, "terminated")) + 2 * int(_as_bool(truncated, "truncated"))
@@ -244,15 +257,51 @@ class StreamWriter:
             frozen = self._freeze_observation(observation), self._freeze_action(action)
             self._add((*frozen, reward, outcome, time, encoded))
         if outcome:
-            self._in_episode = False
+            self._in_episode = self._in_steps = False
         if len(self._events) >= self._block_items or self._info_bytes > _BLOCK_BYTES:
             self.on_full_block()
+
+    def recorded_step(
+        self,
+        step: Callable[[Any], Any],
+        clock: Callable[[], float],
+        choose_info: Callable[[Any], Mapping[str, Any]],
+    ) -> Callable[[Any], Any]:
+        """See `Writer.recorded_step`."""
+        events, add, write_step = self._events, self._add, self.write_step
+
+        def step_and_write(action: Any) -> Any:
+            given = action if type(action) is int else nested.copy(action)  # the env may change it
+            observation, reward, terminated, truncated, info = result = step(action)
+            # Most steps are of this kind. They do without the calls that others take.
+            if (
+                type(observation) is _ndarray
+                and observation.dtype is self._plain_dtype
+                and observation.shape == self._plain_shape
+                and terminated is False
+                and truncated is False
+                and type(reward) is float
+                and not info
+                and type(info) is dict
+                and self._in_steps
+                and type(given) is int
+                and self._smallest <= given <= self._largest
+            ):
+                add((observation.tobytes(), given, reward, 0, clock(), b""))
+                if len(events) >= self._block_items:
+                    self.on_full_block()
+            else:
+                chosen = choose_info(info)
+                write_step(clock(), observation, given, reward, terminated, truncated, chosen)
+            return result
+
+        return step_and_write
 
     def _begin_steps(self, observation: Any, action: Any) -> None:
         if not self._in_episode:
             raise RecordingError("expected write_reset() before write_step(): no episode is under way")
         self._make_room(observation, action)
-        self._dtypes_decided = True
+        self._dtypes_decided = self._in_steps = True
 
     def finish(self) -> None:
         """Keep the open episode, if any, unfinished, and everything else.
@@ -347,15 +396,16 @@ class StreamWriter:
         # Row t has the observation before action t, which came with the event before.
         before = [self._latest, *observations[:-1]]
         self._latest = observations[-1]
-        rows_after = (self._rows + np.cumsum(is_step)).tolist()
+        marked = np.flatnonzero(outcome)
+        rows_after = self._rows + np.cumsum(is_step)
         ended = []
-        for event in np.flatnonzero(outcome).tolist():
+        for event, rows in zip(marked.tolist(), rows_after[marked].tolist(), strict=True):
             if outcomes[event] == _RESET:
                 if self._episode is not None:
-                    ended.append(self._ended(self._episode, 0, before[event], rows_after[event]))
-                self._episode = _OpenEpisode(rows_after[event], actions[event], times[event], infos[event])
+                    ended.append(self._ended(self._episode, Ending.UNFINISHED, before[event], rows))
+                self._episode = _OpenEpisode(rows, actions[event], times[event], infos[event])
             elif self._episode is not None:
-                row = self._ended(self._episode, outcomes[event], observations[event], rows_after[event])
+                row = self._ended(self._episode, outcomes[event], observations[event], rows)
                 ended.append(row)
                 self._episode = None
         if not is_step.all():
@@ -367,7 +417,7 @@ class StreamWriter:
             outcome = outcome[is_step]
         if before:
             self._steps.write([before, actions, rewards, (outcome & 1).view(bool), outcome > 1, times, infos])
-        self._rows = rows_after[-1]
+        self._rows = int(rows_after[-1])
         self._end_episodes(ended)
 
 
@@ -465,6 +515,15 @@ class StoreWriter(Writer):
         """See `Writer.write_step`."""
         self.stream.write_step(time, observation, action, reward, terminated, truncated, info)
 
+    def recorded_step(
+        self,
+        step: Callable[[Any], Any],
+        clock: Callable[[], float],
+        choose_info: Callable[[Any], Mapping[str, Any]],
+    ) -> Callable[[Any], Any]:
+        """See `Writer.recorded_step`."""
+        return self.stream.recorded_step(step, clock, choose_info)
+
     def flush(self) -> None:
         """Keep everything recorded so far; when nothing is being recorded, do nothing."""
         if self._stream is not None:
@@ -528,5 +587,10 @@ def _finish(stream: StreamWriter, store: ArrayStore, heartbeat: Heartbeat | None
             heartbeat.stop()
         try:
             stream.finish()
-        finally:
-            store.close()
+        except RecordingError as error:
+            try:
+                store.close()
+            except GymbagError as reason:  # most likely the same again
+                raise error from reason
+            raise
+        store.close()

@@ -9,7 +9,8 @@ once, as nothing points to it yet. What it would overwrite is kept here, in page
     4. clears the journal
 
 Before 2, the file's old bytes are all there, and whatever lies behind its old end is ignored. After 2, who
-opens the file lays the log over it (`OverlaidFile`), or applies it (`apply`).
+opens the file lays the log over it (`OverlaidFile`), or applies it (`apply`). `docs/format.md`, "A fold", has
+the bytes.
 """
 
 from __future__ import annotations

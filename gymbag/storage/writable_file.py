@@ -157,6 +157,7 @@ class WritableFile:
         making = self.path.with_name(self.path.name + ".new")
         self._descriptor = os.open(making, os.O_RDWR | os.O_CREAT | os.O_TRUNC | _BINARY, 0o666)
         try:
+            share(self._descriptor)
             self._begin_journal()
             yield
             making.replace(self.path)
