@@ -17,10 +17,9 @@ from gymbag.storage.gymbag_0_4 import is_table
 from gymbag.storage.hdf5_layout import is_data_set, read_identity
 from gymbag.storage.hdf5_reader import HDF5Reader
 from gymbag.storage.hdf5_writer import HDF5Writer
-from gymbag.storage.snapshot import Snapshot, read_file
+from gymbag.storage.snapshot import DAMAGE, Snapshot, read_file
 
-# What h5py raises when it meets damage.
-_DAMAGE = (OSError, RuntimeError, LookupError, TypeError, ValueError, GymbagError)
+_DAMAGE = (*DAMAGE, GymbagError)
 
 
 @dataclass

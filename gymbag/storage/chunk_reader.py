@@ -22,11 +22,13 @@ import h5py
 import numpy as np
 
 from gymbag.errors import DamagedFileError
-from gymbag.storage.codecs import Codec, check_filters, codec_of, load_filters
+from gymbag.storage.codecs import Codec, check_filters, codec_of, is_never_zero, load_filters
 from gymbag.workers import workers
 
 # Bytes of rows in a batch of chunks: enough to outweigh handing it to another thread.
 _BATCH_BYTES = 1 << 20
+# Chunks up to this size may be zeros in the file where longer ones would have been compressed.
+_SHORT_BYTES = 64
 
 
 class ChunkReader:
@@ -47,6 +49,7 @@ class ChunkReader:
         self._codec = codec_of(dataset) if chunks[1:] == self._shape[1:] else None
         if self._codec is None:
             load_filters(dataset)
+        self._is_never_zero = self._codec is None and is_never_zero(dataset)
         self._kept: tuple[tuple[int, np.ndarray], ...] = ()
 
     def __len__(self) -> int:
@@ -93,8 +96,11 @@ class ChunkReader:
         """Read rows from the file."""
         codec = self._codec
         if codec is None or stop == start:
-            return self._load_by_hdf5(start, stop)
-        rows: np.ndarray = np.empty((stop - start, *self._shape[1:]), self._dtype)
+            rows = self._load_by_hdf5(start, stop)
+            if self._is_never_zero and rows.size:
+                self._check_not_zeroed(start, stop)
+            return rows
+        rows = np.empty((stop - start, *self._shape[1:]), self._dtype)
         pieces = self._fetch(start, rows)
         if rows.nbytes < 2 * _BATCH_BYTES:
             _restore(codec, pieces)
@@ -109,14 +115,26 @@ class ChunkReader:
         for begin in range(start - start % self._chunk_rows, stop, self._chunk_rows):
             first, end = max(begin, start), min(begin + self._chunk_rows, stop)
             part = rows[first - start : end - start]
-            try:
-                mask, data = self._dataset.id.read_direct_chunk((begin, *(0 for _ in self._shape[1:])))
-            except (OSError, RuntimeError):  # never written, or damaged: HDF5 can tell
-                mask, data = -1, b""
+            mask, data = self._read_chunk(begin)
             if mask:
                 part[...] = self._load_by_hdf5(first, end)
             else:
                 yield _Piece(data, begin, part, first - begin)
+
+    def _read_chunk(self, begin: int) -> tuple[int, bytes]:
+        """Return the filter mask of a chunk, and what stands in the file for it."""
+        try:
+            found: tuple[int, bytes] = self._dataset.id.read_direct_chunk((begin, *(0 for _ in self._shape[1:])))
+            return found
+        except (OSError, RuntimeError):  # never written, or damaged: HDF5 can tell
+            return -1, b""
+
+    def _check_not_zeroed(self, start: int, stop: int) -> None:
+        """Make sure that chunks are not all zeros, whose checksum is zero too, so that HDF5 takes them."""
+        for begin in range(start - start % self._chunk_rows, stop, self._chunk_rows):
+            _, data = self._read_chunk(begin)
+            if len(data) > _SHORT_BYTES and not any(data):
+                raise DamagedFileError(f"chunk of rows {begin} to {begin + self._chunk_rows}: nothing but zeros")
 
     def _load_by_hdf5(self, start: int, stop: int) -> np.ndarray:
         try:

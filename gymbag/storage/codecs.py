@@ -8,11 +8,13 @@ lock, we do for the filters that matter ourselves, in any thread, and with faste
 
     gzip    filter 1, a zlib stream: every HDF5 reads it. With isal, if that is installed, else zlib.
     zstd    filter 32015: smaller by far for frames, but readers other than us need hdf5plugin.
-    lzf     h5py's own, or none: HDF5 does it.
+    none    as gzip of level 0: a zlib stream of blocks that are not compressed.
+    lzf     h5py's own: HDF5 does it.
 
 A byte that has changed is always noticed. A zstd frame carries a good checksum of its own; all else gets
 HDF5's, filter fletcher32. The one in a zlib stream would not do: in a column of two actions, one bit in 500
-can change unnoticed, since what comes out then adds up to the same.
+can change unnoticed, since what comes out then adds up to the same. Nor would fletcher32 alone: that of zeros
+is zero, and it takes 0xFFFF for 0, so rows that a failing disk gives as zeros would pass.
 """
 
 from __future__ import annotations
@@ -125,6 +127,8 @@ def dataset_options(compression: Compression, spec: ArraySpec) -> dict[str, Any]
         options.update(compression=_ZSTD, compression_opts=(compression.level,), allow_unknown_filter=True)
     elif compression.name == "gzip":
         options.update(compression="gzip", compression_opts=compression.level, fletcher32=True)
+    elif compression.name is None:
+        options.update(compression="gzip", compression_opts=0, fletcher32=True)
     else:
         options.update(compression=compression.name, fletcher32=True)
     return options
@@ -326,6 +330,11 @@ def codec_of(dataset: h5py.Dataset) -> Codec | None:
         return None
     level = values[0] if values else 0
     return kind(dataset.chunks, dtype, shuffled and dtype.itemsize > 1, checked, level)
+
+
+def is_never_zero(dataset: h5py.Dataset) -> bool:
+    """Tell whether no chunk of a dataset can be all zeros in the file, whatever its rows."""
+    return any(number == h5py.h5z.FILTER_LZF for number, _ in _filters(dataset))
 
 
 def load_filters(dataset: h5py.Dataset) -> None:

@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 
 from gymbag.errors import DamagedFileError
+from gymbag.storage.chunk_reader import ChunkReader
 from gymbag.storage.codecs import Codec, codec_of
 from gymbag.storage.hdf5_layout import arrays_of
 from gymbag.storage.journal import Coverage, Entry, JournalReader
@@ -67,7 +68,7 @@ def _write(dataset: h5py.Dataset, codec: Codec | None, start: int, parts: list[n
     chunk_rows = dataset.chunks[0]
     first = start - start % chunk_rows
     if first < start:
-        parts = [dataset[first:start], *parts]
+        parts = [ChunkReader(dataset).read(first, start), *parts]
     rows = parts[0] if len(parts) == 1 else np.concatenate(parts, dtype=dataset.dtype)
     for offset in range(0, len(rows), chunk_rows):
         chunk = rows[offset : offset + chunk_rows]
@@ -88,5 +89,7 @@ def rewrite(dataset: h5py.Dataset, wider: h5py.Dataset) -> None:
     codec = codec_of(wider)
     wider.resize(len(dataset), axis=0)
     block = wider.chunks[0]
-    for start in range(0, len(dataset), block):
-        _write(wider, codec, start, [dataset[start : start + block].astype(wider.dtype)])
+    reader = ChunkReader(dataset)
+    for start in range(0, len(reader), block):
+        rows = reader.read(start, min(start + block, len(reader)))
+        _write(wider, codec, start, [rows.astype(wider.dtype)])

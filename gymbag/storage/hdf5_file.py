@@ -9,7 +9,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from gymbag.storage.snapshot import Snapshot
+from gymbag.errors import DamagedFileError, GymbagError
+from gymbag.storage.snapshot import DAMAGE, Snapshot
 
 
 class _Flusher(Protocol):
@@ -93,13 +94,23 @@ class FileOnDemand(ABC):
         """
         if self._snapshot is None:
             flush_writer(self._path)
+        while self._snapshot is None:
             snapshot = Snapshot(self._path, self._salvaging)
             try:
                 self._take_up(snapshot)
+            except (*DAMAGE, GymbagError) as error:
+                is_current = snapshot.is_current()
+                snapshot.close()
+                if not is_current:
+                    continue  # it was changed meanwhile
+                if isinstance(error, GymbagError):
+                    raise
+                raise DamagedFileError(f"{self._path} is damaged, and was not changed: {error}") from error
             except BaseException:
                 snapshot.close()
                 raise
-            self._snapshot = snapshot
+            else:
+                self._snapshot = snapshot
         return self._snapshot
 
     def close(self) -> None:

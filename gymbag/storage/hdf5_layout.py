@@ -2,7 +2,7 @@
 
 NAME                          a group for each data set, named after the env; a "/" nests groups
 |   attributes                format "gymbag", format_version "1.0", description,
-|                             observation_space and action_space (JSON)
+|                             observation_space and action_space (JSON), checksum of these three
 |-- observations              the table of steps, N rows each; a nested space has a group of
 |-- actions                   arrays, and ragged values a group with ends (see `columns`)
 |-- rewards, terminated, truncated, times
@@ -17,6 +17,7 @@ NAME                          a group for each data set, named after the env; a 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -158,7 +159,35 @@ def create_data_set(file: h5py.File, header: Header) -> h5py.Group:
     }
     for name, text in texts.items():
         write_text(group, name, text)
+    _write_checksum(group)
     return group
+
+
+def write_description(group: h5py.Group, description: str) -> None:
+    """Give a data set another description."""
+    write_text(group, "description", description)
+    _write_checksum(group)
+
+
+# HDF5 has no checksum over attributes that are large, or that share a data set with one that is.
+_CHECKED = ("description", "observation_space", "action_space")
+
+
+def _checksum(group: h5py.Group) -> int:
+    return zlib.crc32("\0".join(read_text(group, name) for name in _CHECKED).encode())
+
+
+def _write_checksum(group: h5py.Group) -> None:
+    group.attrs.create("checksum", _checksum(group), dtype=np.uint32)
+
+
+def _check_attributes(group: h5py.Group) -> None:
+    """Make sure that description and spaces are what was written; other tools may write no checksum."""
+    if "checksum" in group.attrs and group.attrs["checksum"] != _checksum(group):
+        raise DamagedFileError(
+            f"{group.file.filename}: the description or the spaces of {group.name.lstrip('/')!r} are not what "
+            "was recorded; if they were changed on purpose, delete the attribute checksum"
+        )
 
 
 def check_room(file: h5py.File, name: str) -> None:
@@ -182,6 +211,22 @@ def check_room(file: h5py.File, name: str) -> None:
             )
 
 
+def _is_ours(version: str) -> bool:
+    return version.partition(".")[0] == FORMAT_VERSION.partition(".")[0]
+
+
+def read_description(group: h5py.Group) -> str:
+    """Read the description of a data set, even one of a newer version.
+
+    Raises:
+        KeyError: There is none.
+        DamagedFileError: It is damaged.
+    """
+    if _is_ours(read_text(group, "format_version")):
+        _check_attributes(group)
+    return read_text(group, "description")
+
+
 def read_identity(group: h5py.Group) -> tuple[str, Description, Description, str]:
     """Read the name, the spaces and the description of a data set.
 
@@ -191,11 +236,12 @@ def read_identity(group: h5py.Group) -> tuple[str, Description, Description, str
     name = group.name.lstrip("/")
     try:
         version = read_text(group, "format_version")
-        if version.partition(".")[0] != FORMAT_VERSION.partition(".")[0]:
+        if not _is_ours(version):
             raise DamagedFileError(
                 f"{group.file.filename}: expected format version {FORMAT_VERSION} in {name!r}, found "
                 f"{version}; a newer gymbag may read it"
             )
+        _check_attributes(group)
         spaces = [json_values.decode(read_text(group, f"{kind}_space")) for kind in ("observation", "action")]
         return name, spaces[0], spaces[1], read_text(group, "description")
     except (KeyError, AttributeError, OSError) as error:

@@ -17,7 +17,7 @@ from gymbag.spaces import Library
 from gymbag.storage.base import Header, Reader
 from gymbag.storage.gymbag_0_4 import Table, is_table, list_tables
 from gymbag.storage.gymbag_0_4_reader import TableReader
-from gymbag.storage.hdf5_layout import find_data_sets, find_node, is_data_set, read_identity, read_text
+from gymbag.storage.hdf5_layout import find_data_sets, find_node, is_data_set, read_description, read_identity
 from gymbag.storage.hdf5_source import HDF5Source
 from gymbag.storage.journal import journal_path
 from gymbag.storage.lock import is_locked
@@ -40,7 +40,7 @@ def list_datasets(filename: str | os.PathLike[str]) -> dict[str, str]:
 
     def read(snapshot: Snapshot) -> dict[str, str]:
         file = snapshot.file
-        descriptions = {name: read_text(file[name], "description") for name in find_data_sets(file)}
+        descriptions = {name: read_description(file[name]) for name in find_data_sets(file)}
         return descriptions | {name: Table(file[name]).description for name in list_tables(file)}
 
     return read_file(Path(filename), read)

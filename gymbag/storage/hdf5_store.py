@@ -10,6 +10,7 @@ import numpy as np
 
 from gymbag.columns import ArraySpec
 from gymbag.storage.base import Header
+from gymbag.storage.chunk_reader import ChunkReader
 from gymbag.storage.codecs import Codec, Compression, codec_of, dataset_options
 from gymbag.storage.folding import rewrite
 from gymbag.storage.hdf5_layout import arrays_of, create_data_set
@@ -204,8 +205,7 @@ class HDF5Store(ArrayStore):
     def read(self, path: str, start: int, stop: int) -> np.ndarray:
         """Return rows start to stop of an array, which must be in the file already."""
         with self.file.opened() as opened:
-            rows: np.ndarray = opened[self._name][path][start:stop]
-            return rows
+            return ChunkReader(opened[self._name][path]).read(start, stop)
 
     def length(self, path: str) -> int:
         """Count the rows of an array."""

@@ -19,7 +19,7 @@ from gymbag.storage.hdf5_layout import (
     is_data_set,
     is_text,
     read_identity,
-    write_text,
+    write_description,
 )
 from gymbag.storage.hdf5_source import HDF5Source
 from gymbag.storage.hdf5_store import HDF5Store
@@ -129,7 +129,7 @@ class HDF5Writer(StoreWriter):
             known = read_identity(opened[header.name])[-1] == header.description
         if not known:
             with file.change() as opened:
-                write_text(opened[header.name], "description", header.description)
+                write_description(opened[header.name], header.description)
 
     def _is_known(self, file: WritableFile, header: Header) -> bool:
         """Tell whether the file has the data set; refuse what cannot be continued, and change nothing."""

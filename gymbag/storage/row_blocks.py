@@ -72,6 +72,8 @@ class RowBlocks:
         latest = self._latest
         if latest[0] <= start < latest[1]:  # the quick way, for most
             return latest
+        if start >= self._stop:
+            raise DamagedFileError(f"expected row {start}, found a table of {self._stop} rows")
         number = start // self._block_rows
         end = min((number + 1) * self._block_rows, self._stop)
         if start >= latest[1]:

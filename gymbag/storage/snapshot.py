@@ -24,6 +24,9 @@ from gymbag.storage.journal import (
 )
 from gymbag.storage.transaction import OverlaidFile, parse_redo
 
+#: What h5py raises when it meets damage.
+DAMAGE = (OSError, RuntimeError, LookupError, TypeError, ValueError)
+
 _BINARY = getattr(os, "O_BINARY", 0)
 _REMEDY = "gymbag.salvage(file, new_file) saves what can still be read"
 # A file that changes faster than it can be opened is being changed without end.
@@ -100,7 +103,7 @@ class Snapshot:
                 if not self._salvaging:
                     raise DamagedFileError(f"{self._journal_path}: {error}; {_REMEDY}") from error
         # Not by its path: HDF5 would give what another snapshot of this process saw of the file.
-        self.file = _open_hdf5(self.path, OverlaidFile(self._file_descriptor, size, pages))
+        self.file = _open_hdf5(self.path, OverlaidFile(self.path, self._file_descriptor, size, pages))
 
     def _read_token(self) -> tuple[object, ...]:
         """Return what is different once the file has been changed."""
@@ -159,7 +162,7 @@ def read_file(path: Path, read: Callable[[Snapshot], _Result], salvaging: bool =
             except GymbagError:
                 if snapshot.is_current():
                     raise
-            except (OSError, RuntimeError, LookupError, TypeError, ValueError) as error:
+            except DAMAGE as error:
                 if snapshot.is_current():
                     raise DamagedFileError(f"{path} is damaged, and was not changed: {error}") from error
             else:

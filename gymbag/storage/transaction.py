@@ -19,6 +19,7 @@ import io
 import os
 import struct
 from collections.abc import Mapping
+from pathlib import Path
 
 from gymbag.errors import DamagedFileError
 from gymbag.storage.journal import Journal, write_at
@@ -55,16 +56,23 @@ class OverlaidFile(io.RawIOBase):
     """A file to read, as it is once a redo log is applied.
 
     Args:
+        path: What to call the file in messages.
         descriptor: The file.
         size: How long it is to be.
         pages: What differs, by offset; each within one page.
     """
 
-    def __init__(self, descriptor: int, size: int, pages: Mapping[int, bytes | bytearray]) -> None:
+    def __init__(
+        self, path: Path, descriptor: int, size: int, pages: Mapping[int, bytes | bytearray]
+    ) -> None:
         super().__init__()
-        self._descriptor, self._size = descriptor, size
+        self._path, self._descriptor, self._size = path, descriptor, size
         self._pages = {offset: bytearray(page) for offset, page in pages.items()}
         self._position = 0
+
+    def __repr__(self) -> str:
+        """Return the path, which is what h5py takes for the name of the file."""
+        return str(self._path)
 
     def readable(self) -> bool:
         return True
@@ -103,13 +111,14 @@ class Transaction(OverlaidFile):
     """A file to change, all at once.
 
     Args:
+        path: What to call the file in messages.
         descriptor: The file, open for reading and writing.
         journal: Its journal, which has begun.
     """
 
-    def __init__(self, descriptor: int, journal: Journal) -> None:
+    def __init__(self, path: Path, descriptor: int, journal: Journal) -> None:
         self._base = os.fstat(descriptor).st_size
-        super().__init__(descriptor, self._base, {})
+        super().__init__(path, descriptor, self._base, {})
         self._journal = journal
         #: Why it cannot be committed.
         self.error: OSError | None = None

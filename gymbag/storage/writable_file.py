@@ -18,6 +18,7 @@ from gymbag.errors import DamagedFileError, FileInUseError, GymbagError, Storage
 from gymbag.storage.folding import fold
 from gymbag.storage.journal import Journal, JournalReader, check_base, journal_path, read_header
 from gymbag.storage.lock import LockedFile, share
+from gymbag.storage.snapshot import DAMAGE
 from gymbag.storage.transaction import OverlaidFile, Transaction, apply
 
 # HDF5 1.10 and later read this version, and it lets arrays grow without bound at a flat cost.
@@ -116,7 +117,7 @@ class WritableFile:
 
     @contextmanager
     def _transaction(self) -> Iterator[h5py.File]:
-        transaction = Transaction(self._descriptor, self.journal)
+        transaction = Transaction(self.path, self._descriptor, self.journal)
         try:
             is_new = transaction.is_empty
             with h5py.File(transaction, "w" if is_new else "r+", libver=_LIBRARY_VERSION) as file:
@@ -188,7 +189,8 @@ class WritableFile:
     def opened(self) -> Iterator[h5py.File]:
         """Give the file to read, without the rows of the journal."""
         size = os.fstat(self._descriptor).st_size
-        with _explained(self.path), h5py.File(OverlaidFile(self._descriptor, size, {}), "r") as file:
+        overlaid = OverlaidFile(self.path, self._descriptor, size, {})
+        with _explained(self.path), h5py.File(overlaid, "r") as file:
             yield file
 
     def check_in_place(self) -> None:
@@ -277,5 +279,5 @@ def _explained(path: Path) -> Iterator[None]:
         if error.errno is not None:
             raise StorageError(f"cannot open or write {path}: {error.strerror}") from error
         raise DamagedFileError(f"{path} is damaged, and was not changed: {error}") from error
-    except (RuntimeError, LookupError, TypeError, ValueError) as error:
+    except DAMAGE as error:
         raise DamagedFileError(f"{path} is damaged, and was not changed: {error}") from error
