@@ -2,8 +2,8 @@
 
 Each tells through a pipe what it has done: every event, and, each time that its heartbeat has flushed, how
 many events there were before. So it is known exactly what must be there, whatever the machine's load: what a
-bound of time, such as twice `flush_seconds`, would promise only if threads were never kept waiting. How old the
-oldest event was that was lost is noted as a property of the test.
+bound of time, such as twice `flush_seconds`, would promise only if threads were never kept waiting. How old
+the oldest event was that was lost is noted as a property of the test.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ class Killing:
         process.start()
         theirs.close()
         told = Told()
-        while told.take(ours) and not (told.stage == stage and (stage != "event" or len(told.events) >= count)):
+        while told.take(ours) and not (
+            told.stage == stage and (stage != "event" or len(told.events) >= count)
+        ):
             pass
         # Not to wait for anything: to hit what comes after the message now here, now there.
         time.sleep(draw.random() ** 3 * 0.05)
