@@ -221,7 +221,7 @@ class HDF5Store(ArrayStore):
         self._waiting = 0
         self.file.check_in_place()
         if entries:
-            self.file.journal.append(self._name, entries)
+            self.file.append(self._name, entries)
         if self.file.journal.size > _LARGEST_JOURNAL:
             self.file.fold()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import h5py
 
 from gymbag.errors import DamagedFileError, FileInUseError, GymbagError, StorageError
 from gymbag.storage.folding import fold
-from gymbag.storage.journal import Journal, JournalReader, check_base, journal_path, read_header
+from gymbag.storage.journal import Journal, JournalReader, NewRows, check_base, journal_path, read_header
 from gymbag.storage.lock import LockedFile, share
 from gymbag.storage.snapshot import DAMAGE
 from gymbag.storage.transaction import OverlaidFile, Transaction, apply
@@ -185,6 +185,15 @@ class WritableFile:
         with self.change():
             pass
 
+    def append(self, data_set: str, entries: Sequence[NewRows]) -> None:
+        """Add rows to the journal.
+
+        Raises:
+            StorageError: It cannot be written. It stays as it was.
+        """
+        with _explained(journal_path(self.path)):
+            self.journal.append(data_set, entries)
+
     @contextmanager
     def opened(self) -> Iterator[h5py.File]:
         """Give the file to read, without the rows of the journal."""
@@ -212,7 +221,13 @@ class WritableFile:
         """
         try:
             if self._descriptor >= 0 and self.journal.has_rows:
-                self.fold()
+                try:
+                    self.fold()
+                except StorageError as error:
+                    raise type(error)(
+                        f"{error}; the latest rows stay in {journal_path(self.path).name} until somebody "
+                        f"records to the file again, or calls gymbag.repair({str(self.path)!r})"
+                    ) from error
             with contextlib.suppress(OSError):  # it holds nothing that matters
                 self.journal.clear()
         finally:
