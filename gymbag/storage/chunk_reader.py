@@ -124,7 +124,8 @@ class ChunkReader:
     def _read_chunk(self, begin: int) -> tuple[int, bytes]:
         """Return the filter mask of a chunk, and what stands in the file for it."""
         try:
-            found: tuple[int, bytes] = self._dataset.id.read_direct_chunk((begin, *(0 for _ in self._shape[1:])))
+            corner = (begin, *(0 for _ in self._shape[1:]))
+            found: tuple[int, bytes] = self._dataset.id.read_direct_chunk(corner)
             return found
         except (OSError, RuntimeError):  # never written, or damaged: HDF5 can tell
             return -1, b""
@@ -134,7 +135,8 @@ class ChunkReader:
         for begin in range(start - start % self._chunk_rows, stop, self._chunk_rows):
             _, data = self._read_chunk(begin)
             if len(data) > _SHORT_BYTES and not any(data):
-                raise DamagedFileError(f"chunk of rows {begin} to {begin + self._chunk_rows}: nothing but zeros")
+                end = begin + self._chunk_rows
+                raise DamagedFileError(f"chunk of rows {begin} to {end}: nothing but zeros")
 
     def _load_by_hdf5(self, start: int, stop: int) -> np.ndarray:
         try:

@@ -185,8 +185,8 @@ def _check_attributes(group: h5py.Group) -> None:
     """Make sure that description and spaces are what was written; other tools may write no checksum."""
     if "checksum" in group.attrs and group.attrs["checksum"] != _checksum(group):
         raise DamagedFileError(
-            f"{group.file.filename}: the description or the spaces of {group.name.lstrip('/')!r} are not what "
-            "was recorded; if they were changed on purpose, delete the attribute checksum"
+            f"{group.file.filename}: the description or the spaces of {group.name.lstrip('/')!r} are not "
+            "what was recorded; if they were changed on purpose, delete the attribute checksum"
         )
 
 

@@ -91,7 +91,9 @@ class Killing:
         process.start()
         theirs.close()
         told = Told()
-        while told.take(ours) and not (told.stage == stage and (stage != "event" or len(told.events) >= count)):
+        while told.take(ours) and not (
+            told.stage == stage and (stage != "event" or len(told.events) >= count)
+        ):
             pass
         # Not to wait for anything: to hit what comes after the message now here, now there.
         time.sleep(draw.random() ** 3 * 0.05)
