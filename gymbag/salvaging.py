@@ -17,6 +17,7 @@ from gymbag.storage.gymbag_0_4 import is_table
 from gymbag.storage.hdf5_layout import is_data_set, read_identity
 from gymbag.storage.hdf5_reader import HDF5Reader
 from gymbag.storage.hdf5_writer import HDF5Writer
+from gymbag.storage.journal import journal_path
 from gymbag.storage.snapshot import DAMAGE, Snapshot, read_file
 
 _DAMAGE = (*DAMAGE, GymbagError)
@@ -28,7 +29,8 @@ class Salvage:
 
     Attributes:
         saved: For each data set, how many episodes were written to the new file.
-        lost: What could not be read, each with the reason: data sets, and episodes of them.
+        lost: What could not be read, each with the reason: data sets, episodes of them, and the journal, which
+            has what was recorded last.
     """
 
     saved: dict[str, int] = field(default_factory=dict)
@@ -102,6 +104,8 @@ def _names(snapshot: Snapshot, found: Salvage) -> list[str]:
     """List the data sets, and note what cannot even be opened."""
     names: list[str] = []
     found.lost.clear()
+    if snapshot.damage is not None:
+        found.lost[journal_path(snapshot.path).name] = snapshot.damage
     waiting: list[tuple[str, h5py.Group]] = [("", snapshot.file)]
     while waiting:
         name, group = waiting.pop()

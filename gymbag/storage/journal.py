@@ -277,8 +277,8 @@ class JournalReader:
         magic, contents_size, payload, checksum = _BLOCK.unpack_from(head)
         is_sound = _CHECKSUM.unpack_from(head, _BLOCK.size) == (_crc(head[: _BLOCK.size]),)
         if not is_sound or magic != _BLOCK_MAGIC:
-            # A write that breaks off leaves a beginning of it, or pages of zeros.
-            return self._broken_off(any(head), "head")
+            # A write that breaks off leaves a beginning of it, or pages of zeros, and nothing follows it.
+            return self._broken_off(any(head) or self._has_block_behind(size), "head")
         data_at = self.end + _BLOCK_BYTES + contents_size
         end = data_at + payload
         if end > size:
@@ -298,6 +298,19 @@ class JournalReader:
             arrays.setdefault(path, []).append(entry)
         self.end = end
         return True
+
+    def _has_block_behind(self, size: int) -> bool:
+        """Tell whether there is a block behind the place where the next one should begin."""
+        rest = os.pread(self._descriptor, size - self.end, self.end)
+        at = rest.find(_BLOCK_MAGIC)
+        while at >= 0:
+            head = rest[at : at + _BLOCK_BYTES]
+            if len(head) == _BLOCK_BYTES and _CHECKSUM.unpack_from(head, _BLOCK.size) == (
+                _crc(head[: _BLOCK.size]),
+            ):
+                return True
+            at = rest.find(_BLOCK_MAGIC, at + 1)
+        return False
 
     def _broken_off(self, is_damage: bool, part: str) -> bool:
         if is_damage:

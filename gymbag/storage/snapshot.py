@@ -46,6 +46,7 @@ class Snapshot:
         path: The file.
         file: The HDF5 file, with the changes that its writer has committed.
         journal: The rows that are not in it yet, or None if there are none.
+        damage: What of the journal was passed over, and why, or None.
 
     Raises:
         StorageError: It is not there, or may not be read.
@@ -60,6 +61,7 @@ class Snapshot:
         for _ in range(_MOST_ATTEMPTS):
             self.file: Any = None
             self.journal: JournalReader | None = None
+            self.damage: str | None = None
             self._file_descriptor = -1
             self._journal_descriptor = self._open_journal()
             self._token = self._read_token()
@@ -102,6 +104,7 @@ class Snapshot:
             except DamagedFileError as error:
                 if not self._salvaging:
                     raise DamagedFileError(f"{self._journal_path}: {error}; {_REMEDY}") from error
+                self.damage = str(error)
         # Not by its path: HDF5 would give what another snapshot of this process saw of the file.
         self.file = _open_hdf5(self.path, OverlaidFile(self.path, self._file_descriptor, size, pages))
 
