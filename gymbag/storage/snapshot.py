@@ -115,10 +115,11 @@ class Snapshot:
             preamble = os.pread(self._journal_descriptor, PREAMBLE_BYTES, 0)
             if preamble:
                 return (preamble,)
-            if not os.fstat(self._journal_descriptor).st_nlink:
-                return ("a removed journal",)  # another may have taken its place
-        elif self._journal_path.exists():
-            return ("a journal",)
+            is_another = not os.fstat(self._journal_descriptor).st_nlink  # one may have taken its place
+        else:
+            is_another = self._journal_path.exists()
+        if is_another:
+            return (object(),)  # like no other, so that the file is opened anew
         try:
             status = self.path.stat()
         except FileNotFoundError:
