@@ -155,6 +155,9 @@ class HDF5Writer(StoreWriter):
         source = HDF5Source(self.path, header.name)
         try:
             check_arrays(source, header)
+            for path in source.dtypes():  # the last chunk of each is to be filled up
+                length = source.length(path)
+                source.read(path, max(length - 1, 0), length)
         except DamagedFileError as error:
             raise DamagedFileError(f"{self.path}: {header.name!r} is damaged: {error}") from error
         finally:
