@@ -21,7 +21,7 @@ from gymbag.storage.hdf5_writer import HDF5Writer
 
 
 class Frames(gymnasium.Env[Any, Any]):
-    """Gives images that are never the same twice, and large enough to be made into blocks in another thread."""
+    """Gives images, no two the same, and large enough to be made into blocks in another thread."""
 
     observation_space = gymnasium.spaces.Box(0, 255, (40, 40, 3), np.uint8)
     action_space = gymnasium.spaces.Discrete(2)

@@ -8,7 +8,6 @@ import numpy as np
 from gymbag.errors import DamagedFileError
 from gymbag.storage.chunk_reader import ChunkReader
 from gymbag.storage.codecs import Codec, codec_of
-from gymbag.storage.hdf5_layout import arrays_of
 from gymbag.storage.journal import Coverage, Entry, JournalReader
 
 
@@ -22,11 +21,12 @@ def fold(file: h5py.File, journal: JournalReader) -> None:
     for name in journal.entries:
         if name not in file:
             raise DamagedFileError(f"the journal has rows of {name!r}, which {file.filename} does not have")
-        arrays = arrays_of(file[name])
+        group = file[name]
+        arrays = {path: group[path] for path in journal.entries[name] if path in group}
         coverage = journal.coverage(name, {path: len(dataset) for path, dataset in arrays.items()})
-        for path in journal.entries[name]:
+        for path, dataset in arrays.items():
             try:
-                _fold_array(arrays[path], coverage[path], journal)
+                _fold_array(dataset, coverage[path], journal)
             except DamagedFileError as error:
                 raise DamagedFileError(f"{name}/{path}: {error}") from error
 

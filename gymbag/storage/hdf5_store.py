@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import h5py
 import numpy as np
 
 from gymbag.columns import ArraySpec
+from gymbag.errors import DamagedFileError
 from gymbag.storage.base import Header
 from gymbag.storage.chunk_reader import ChunkReader
 from gymbag.storage.codecs import Codec, Compression, codec_of, dataset_options
@@ -59,9 +61,8 @@ class _GrowingArray:
     to the journal as they are.
     """
 
-    def __init__(self, path: str, dataset: h5py.Dataset, read: Callable[[str, int, int], np.ndarray]) -> None:
-        self._path, self._read = path, read
-        self._codec: Codec | None = codec_of(dataset)
+    def __init__(self, path: str, dataset: h5py.Dataset, open_dataset: Callable[[str], h5py.Dataset]) -> None:
+        self._path, self._open_dataset = path, open_dataset
         self.dtype, self.shape = dataset.dtype, dataset.shape[1:]
         self._chunk_rows = dataset.chunks[0]
         self.length = self._journaled = len(dataset)
@@ -72,6 +73,10 @@ class _GrowingArray:
         self.chunks: list[NewRows] = []
         # Whether the journal, or the file, has rows behind the last one that are to be replaced.
         self._has_open_rows = False
+
+    @cached_property
+    def _codec(self) -> Codec | None:
+        return codec_of(self._open_dataset(self._path))  # by whom few rows are recorded does without
 
     def append(self, rows: np.ndarray) -> None:
         """Add rows, which are copied."""
@@ -92,7 +97,8 @@ class _GrowingArray:
             self.chunks.append(self._raw(self._journaled, buffer[self._journaled - start :]))
         else:
             if self._in_file > start:
-                buffer[: self._in_file - start] = self._read(self._path, start, self._in_file)
+                reader = ChunkReader(self._open_dataset(self._path))
+                buffer[: self._in_file - start] = reader.read(start, self._in_file)
             data = self._codec.encode(buffer)
             self.chunks.append(NewRows(self._path, start, stop - start, "chunk", data))
         self._chunk_start = self._journaled = stop
@@ -123,7 +129,8 @@ class _GrowingArray:
 
     def widen(self, dataset: h5py.Dataset) -> None:
         """Go on with another dtype; the file has all rows."""
-        self._codec, self.dtype = codec_of(dataset), dataset.dtype
+        vars(self).pop("_codec", None)
+        self.dtype = dataset.dtype
         self._buffer, self._in_file = None, self.length
 
 
@@ -149,7 +156,7 @@ class HDF5Store(ArrayStore):
             with file.opened() as opened:
                 if self._name in opened:
                     for path, dataset in arrays_of(opened[self._name]).items():
-                        self._arrays[path] = _GrowingArray(path, dataset, self.read)
+                        self._arrays[path] = _GrowingArray(path, dataset, self._open_dataset)
 
     def create(self, specs: Mapping[str, ArraySpec]) -> None:
         """Make these arrays, without rows, and the data set, if there is none yet."""
@@ -158,7 +165,7 @@ class HDF5Store(ArrayStore):
                 create_data_set(opened, self._header)
             group = opened[self._name]
             for path, spec in specs.items():
-                self._arrays[path] = _GrowingArray(path, self._create(group, path, spec), self.read)
+                self._arrays[path] = _GrowingArray(path, self._create(group, path, spec), self._open_dataset)
 
     def _create(self, group: h5py.Group, path: str, spec: ArraySpec) -> h5py.Dataset:
         name = path.removesuffix(_WIDER)
@@ -204,8 +211,14 @@ class HDF5Store(ArrayStore):
 
     def read(self, path: str, start: int, stop: int) -> np.ndarray:
         """Return rows start to stop of an array, which must be in the file already."""
+        try:
+            return ChunkReader(self._open_dataset(path)).read(start, stop)
+        except DamagedFileError as error:
+            raise DamagedFileError(f"rows {start} to {stop} of {path} cannot be read: {error}") from error
+
+    def _open_dataset(self, path: str) -> h5py.Dataset:
         with self.file.opened() as opened:
-            return ChunkReader(opened[self._name][path]).read(start, stop)
+            return opened[self._name][path]
 
     def length(self, path: str) -> int:
         """Count the rows of an array."""
@@ -221,7 +234,7 @@ class HDF5Store(ArrayStore):
         self._waiting = 0
         self.file.check_in_place()
         if entries:
-            self.file.journal.append(self._name, entries)
+            self.file.append(self._name, entries)
         if self.file.journal.size > _LARGEST_JOURNAL:
             self.file.fold()
 

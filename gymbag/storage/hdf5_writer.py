@@ -21,9 +21,7 @@ from gymbag.storage.hdf5_layout import (
     read_identity,
     write_description,
 )
-from gymbag.storage.hdf5_source import HDF5Source
 from gymbag.storage.hdf5_store import HDF5Store
-from gymbag.storage.snapshot import check_is_hdf5
 from gymbag.storage.stream import ArrayStore, check_arrays
 from gymbag.storage.stream_writer import StoreWriter
 from gymbag.storage.writable_file import WritableFile
@@ -84,6 +82,7 @@ class HDF5Writer(StoreWriter):
     def begin(self, header: Header) -> None:
         """See `Writer.begin`; the errors are those of `open_store`."""
         super().begin(header)
+        self._file.stop_reading()
         note_writer(self.path, self)
 
     def open_store(self, header: Header) -> ArrayStore:
@@ -104,9 +103,9 @@ class HDF5Writer(StoreWriter):
             )
         # Under its real name, so that whoever comes by another one finds the same journal.
         path = self.path.resolve()
-        if path.exists():
-            check_is_hdf5(path)
-        elif self.path.is_symlink():
+        if path.is_dir():
+            raise StorageError(f"expected an HDF5 file, found a folder: {self.path}")
+        if self.path.is_symlink() and not path.exists():
             raise StorageError(f"expected an HDF5 file, found a link to nothing: {self.path}")
         file = WritableFile(path)
         try:
@@ -117,14 +116,20 @@ class HDF5Writer(StoreWriter):
                     UnfinishedRecordingWarning,
                     stacklevel=2,
                 )
-            if self.path.exists() and self._is_known(file, header) and header.description:
+            is_known = path.exists() and self._is_known(file, header)
+            store = HDF5Store(file, header, self._compression, self._chunk_rows)
+            if is_known:
+                self._check_arrays(store, header)
                 self._describe(file, header)
-            return HDF5Store(file, header, self._compression, self._chunk_rows)
+            self._file = file
+            return store
         except BaseException:
             file.close()
             raise
 
     def _describe(self, file: WritableFile, header: Header) -> None:
+        if not header.description:
+            return
         with file.opened() as opened:
             known = read_identity(opened[header.name])[-1] == header.description
         if not known:
@@ -152,14 +157,13 @@ class HDF5Writer(StoreWriter):
                     f"{self.path}: the data set {header.name!r} has the {kind} space {expected}, and the env "
                     f"has {found}; record under another name or to another file"
                 )
-        source = HDF5Source(self.path, header.name)
+        return True
+
+    def _check_arrays(self, store: HDF5Store, header: Header) -> None:
         try:
-            check_arrays(source, header)
-            for path in source.dtypes():  # the last chunk of each is to be filled up
-                length = source.length(path)
-                source.read(path, max(length - 1, 0), length)
+            check_arrays(store, header)
+            for path in store.dtypes():  # the last chunk of each is to be filled up
+                length = store.length(path)
+                store.read(path, max(length - 1, 0), length)
         except DamagedFileError as error:
             raise DamagedFileError(f"{self.path}: {header.name!r} is damaged: {error}") from error
-        finally:
-            source.close()
-        return True

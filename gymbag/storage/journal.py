@@ -188,8 +188,8 @@ class Journal:
             _MAGIC, _VERSION, os.urandom(16), size, _first_checksum(base, size), os.getpid(), host
         )
         start = (fields + _CHECKSUM.pack(_crc(fields))).ljust(PREAMBLE_BYTES, b"\0")
-        write_at(self.file.descriptor, start, 0)
-        self._end = PREAMBLE_BYTES
+        self._end = 0
+        self._append(start)
 
     def resume(self, end: int) -> None:
         """Go on behind the blocks of a writer that was killed."""

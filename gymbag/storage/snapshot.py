@@ -106,7 +106,7 @@ class Snapshot:
                     raise DamagedFileError(f"{self._journal_path}: {error}; {_REMEDY}") from error
                 self.damage = str(error)
         # Not by its path: HDF5 would give what another snapshot of this process saw of the file.
-        self.file = _open_hdf5(self.path, OverlaidFile(self.path, self._file_descriptor, size, pages))
+        self.file = open_hdf5(self.path, OverlaidFile(self.path, self._file_descriptor, size, pages))
 
     def _read_token(self) -> tuple[object, ...]:
         """Return what is different once the file has been changed."""
@@ -194,7 +194,16 @@ def _open_descriptor(path: Path) -> int:
         raise StorageError(f"cannot open {path}: {error.strerror}") from error
 
 
-def _open_hdf5(path: Path, file: OverlaidFile) -> h5py.File:
+def open_hdf5(path: Path, file: OverlaidFile) -> h5py.File:
+    """Open an HDF5 file to read, whoever else has it open.
+
+    Args:
+        path: What to call it in errors.
+        file: The file.
+
+    Raises:
+        DamagedFileError: It is not an HDF5 file, or a damaged one.
+    """
     try:
         return h5py.File(file, "r")
     except OSError as error:

@@ -149,9 +149,9 @@ class StreamWriter:
         plain = column.plain_form()
         self._plain_dtype = None if plain is None else plain[0]
         self._plain_shape = () if plain is None else plain[1]
-        is_number = isinstance(self._action_column, NumberColumn)
-        self._smallest = self._action_column.smallest if is_number else 1  # type: ignore[attr-defined]
-        self._largest = self._action_column.largest if is_number else 0  # type: ignore[attr-defined]
+        self._smallest, self._largest = 1, 0  # which no number is between
+        if isinstance(self._action_column, NumberColumn):
+            self._smallest, self._largest = self._action_column.smallest, self._action_column.largest
         self._steps = _TableWriter(self._store, step_columns(column, self._action_column))
         self._episodes = _TableWriter(self._store, episode_columns(column))
         row_bytes = column.row_bytes + self._action_column.row_bytes

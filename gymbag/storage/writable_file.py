@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,9 +16,9 @@ import h5py
 
 from gymbag.errors import DamagedFileError, FileInUseError, GymbagError, StorageError
 from gymbag.storage.folding import fold
-from gymbag.storage.journal import Journal, JournalReader, check_base, journal_path, read_header
+from gymbag.storage.journal import Journal, JournalReader, NewRows, check_base, journal_path, read_header
 from gymbag.storage.lock import LockedFile, share
-from gymbag.storage.snapshot import DAMAGE
+from gymbag.storage.snapshot import DAMAGE, open_hdf5
 from gymbag.storage.transaction import OverlaidFile, Transaction, apply
 
 # HDF5 1.10 and later read this version, and it lets arrays grow without bound at a flat cost.
@@ -46,6 +46,7 @@ class WritableFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor = -1
+        self._opened: h5py.File | None = None
         self._lock = _lock(path)
         self.journal = Journal(self._lock)
         try:
@@ -142,6 +143,7 @@ class WritableFile:
             DamagedFileError: It, or the journal, is damaged.
         """
         self.check_in_place()
+        self.stop_reading()
         with _explained(self.path):
             if self._descriptor < 0:
                 with self._new_file():
@@ -185,13 +187,29 @@ class WritableFile:
         with self.change():
             pass
 
+    def append(self, data_set: str, entries: Sequence[NewRows]) -> None:
+        """Add rows to the journal.
+
+        Raises:
+            StorageError: It cannot be written. It stays as it was.
+        """
+        with _explained(journal_path(self.path)):
+            self.journal.append(data_set, entries)
+
     @contextmanager
     def opened(self) -> Iterator[h5py.File]:
-        """Give the file to read, without the rows of the journal."""
-        size = os.fstat(self._descriptor).st_size
-        overlaid = OverlaidFile(self.path, self._descriptor, size, {})
-        with _explained(self.path), h5py.File(overlaid, "r") as file:
-            yield file
+        """Give the file to read, without the rows of the journal; it stays open until `stop_reading`."""
+        with _explained(self.path):
+            if self._opened is None:
+                size = os.fstat(self._descriptor).st_size
+                self._opened = open_hdf5(self.path, OverlaidFile(self.path, self._descriptor, size, {}))
+            yield self._opened
+
+    def stop_reading(self) -> None:
+        """Close what `opened` has opened, as any change does."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
 
     def check_in_place(self) -> None:
         """Make sure that what is written can be found again.
@@ -212,7 +230,13 @@ class WritableFile:
         """
         try:
             if self._descriptor >= 0 and self.journal.has_rows:
-                self.fold()
+                try:
+                    self.fold()
+                except StorageError as error:
+                    raise type(error)(
+                        f"{error}; the latest rows stay in {journal_path(self.path).name} until somebody "
+                        f"records to the file again, or calls gymbag.repair({str(self.path)!r})"
+                    ) from error
             with contextlib.suppress(OSError):  # it holds nothing that matters
                 self.journal.clear()
         finally:
@@ -223,6 +247,7 @@ class WritableFile:
         self._release(remove=False)
 
     def _release(self, remove: bool) -> None:
+        self.stop_reading()
         self._close_descriptor()
         self._lock.close(remove)
 

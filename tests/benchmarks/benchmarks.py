@@ -28,7 +28,6 @@ from recorders import (
     MINARI,
     NAIVE,
     ORIGINAL,
-    WITH_ZSTD,
     Recorder,
     missing_package,
     prepared,
@@ -164,7 +163,7 @@ def _measure_sizes(scale: Scale, recordings: Recordings) -> Iterator[Row]:
         (CARTPOLE.name, GYMBAG_ZSTD.name): 0.34,
     }
     for workload, steps in ((CARTPOLE, scale.size_steps), (BREAKOUT, scale.frames)):
-        for recorder in (GYMBAG, *([GYMBAG_ZSTD] if WITH_ZSTD else []), ORIGINAL, NAIVE, MINARI):
+        for recorder in (GYMBAG, GYMBAG_ZSTD, ORIGINAL, NAIVE, MINARI):
             missing = missing_package(workload, recorder)
             if missing:
                 yield workload.name, recorder.name, _not_installed(missing)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +17,7 @@ from naive import NaiveRecorder
 from original import OriginalRecorder
 from workloads import Workload, actions_of, play
 
-from gymbag import HDF5Writer, record_hdf5
+from gymbag import record_hdf5
 
 FILENAME = "recording.h5"
 
@@ -107,5 +106,3 @@ MINARI = Recorder(
     # Otherwise it would seed the env anew at every reset, which the bare loop does not.
     reset_options={"minari_autoseed": False},
 )
-
-WITH_ZSTD = "compression" in inspect.signature(HDF5Writer).parameters

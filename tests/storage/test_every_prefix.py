@@ -1,4 +1,4 @@
-"""A process may be killed between any two file operations, or halfway through a write: nothing flushed is lost.
+"""A process may be killed between any two file operations, or inside a write: nothing flushed is lost.
 
 The operations of one process that is not killed are noted, and done again up to each of them, and up to
 places inside each write. What is left then has to be read, and gone on with, as after a crash.

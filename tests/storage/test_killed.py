@@ -2,8 +2,8 @@
 
 Each tells through a pipe what it has done: every event, and, each time that its heartbeat has flushed, how
 many events there were before. So it is known exactly what must be there, whatever the machine's load: what a
-bound of time, such as twice `flush_seconds`, would promise only if threads were never kept waiting. How old the
-oldest event was that was lost is noted as a property of the test.
+bound of time, such as twice `flush_seconds`, would promise only if threads were never kept waiting. How old
+the oldest event was that was lost is noted as a property of the test.
 """
 
 from __future__ import annotations
