@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
+from recorded import write_episodes
+
 from gymbag.errors import FileInUseError
+from gymbag.storage import hdf5_store
 from gymbag.storage.hdf5_reader import HDF5Reader
 from gymbag.storage.hdf5_writer import HDF5Writer
 
@@ -32,3 +37,17 @@ def try_to_read(path: Any) -> str:
         return f"{len(HDF5Reader(path))} episodes"
     except FileInUseError as error:
         return str(error)
+
+
+def record_and_die(
+    path: Any, header: Any, episodes: Any, flush_each: bool, largest_journal: int, options: Any
+) -> None:
+    """Record episodes, flush after each or never, and have the process killed."""
+    hdf5_store._LARGEST_JOURNAL = largest_journal
+    writer = HDF5Writer(path, **options)
+    writer.begin(header)
+    for episode in episodes:
+        write_episodes(writer, [episode])
+        if flush_each:
+            writer.flush()
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -146,7 +146,8 @@ class ChunkReader:
             rows: np.ndarray = self._dataset[start:stop]
             return rows
         except OSError as error:
-            check_filters(self._dataset)
+            if self._codec is None:
+                check_filters(self._dataset)
             raise DamagedFileError(str(error)) from error
 
 

@@ -25,19 +25,26 @@ def fold(file: h5py.File, journal: JournalReader) -> None:
         arrays = {path: group[path] for path in journal.entries[name]}
         coverage = journal.coverage(name, {path: len(dataset) for path, dataset in arrays.items()})
         for path, dataset in arrays.items():
-            _fold_array(dataset, coverage[path], journal)
+            try:
+                _fold_array(dataset, coverage[path], journal)
+            except DamagedFileError as error:
+                raise DamagedFileError(f"{name}/{path}: {error}") from error
 
 
 def _fold_array(dataset: h5py.Dataset, coverage: Coverage, journal: JournalReader) -> None:
-    if coverage.kept < len(dataset):
-        dataset.resize(coverage.kept, axis=0)  # which also empties what lies behind
-    if coverage.length > coverage.kept:
-        dataset.resize(coverage.length, axis=0)
     codec = codec_of(dataset)
     dtype, shape = dataset.dtype, dataset.shape[1:]
     corner = (0,) * len(shape)
     row = coverage.kept
     loose: list[np.ndarray] = []  # rows from `row` on that make no chunk yet
+    if row < len(dataset):
+        # Whole chunks are dropped: to cut one HDF5 would restore it, for which it may lack the filter.
+        first = row - row % dataset.chunks[0]
+        loose.append(ChunkReader(dataset).read(first, row))
+        dataset.resize(first, axis=0)
+        row = first
+    if len(dataset) != coverage.length:
+        dataset.resize(coverage.length, axis=0)
     for entry in coverage.entries:
         if entry.encoding == "raw":
             loose.append(read_raw(journal, entry, dtype, shape))

@@ -235,7 +235,10 @@ class HDF5Store(ArrayStore):
         if start == stop:
             array = self._arrays[path]
             return np.empty((0, *array.shape), array.dtype)
-        return ChunkReader(self._open_dataset(path)).read(start, stop)
+        try:
+            return ChunkReader(self._open_dataset(path)).read(start, stop)
+        except DamagedFileError as error:
+            raise DamagedFileError(f"rows {start} to {stop} of {path} cannot be read: {error}") from error
 
     def _open_dataset(self, path: str) -> h5py.Dataset:
         with self.file.opened() as opened:

@@ -11,6 +11,7 @@ from gymbag.compound_columns import below, under
 from gymbag.dataset import FlatRecording
 from gymbag.episode import Ending, Episode
 from gymbag.errors import DamagedFileError
+from gymbag.space_columns import column_of
 from gymbag.spaces import Description, Library
 from gymbag.storage.base import Header, Reader
 from gymbag.storage.read_ahead import OngoingReads
@@ -81,12 +82,16 @@ class StreamReader(Reader):
     @functools.cached_property
     def observation_column(self) -> Column:
         """How observations lie in arrays, of the dtypes they were recorded in."""
-        return super().observation_column.with_dtypes(under(self.store.dtypes(), "observations"))
+        return self._column(self._identity[1], "observations")
 
     @functools.cached_property
     def action_column(self) -> Column:
         """How actions lie in arrays, of the dtypes they were recorded in."""
-        return super().action_column.with_dtypes(under(self.store.dtypes(), "actions"))
+        return self._column(self._identity[2], "actions")
+
+    def _column(self, space: Description, name: str) -> Column:
+        # Not from the header, which takes the sessions, too: if those are damaged, the episodes are not.
+        return column_of(self._in_library(space)).with_dtypes(under(self.store.dtypes(), name))
 
     def _read(self, column: Column, name: str, start: int, stop: int) -> Any:
         return column.unpack(below(self.store.read, name), start, stop)
