@@ -232,8 +232,10 @@ class HDF5Store(ArrayStore):
 
     def read(self, path: str, start: int, stop: int) -> np.ndarray:
         """Return rows start to stop of an array, which must be in the file already."""
+        array = self._arrays.get(path)
+        if array is None:
+            raise DamagedFileError(f"there is no array {path}")
         if start == stop:
-            array = self._arrays[path]
             return np.empty((0, *array.shape), array.dtype)
         try:
             return ChunkReader(self._open_dataset(path)).read(start, stop)
