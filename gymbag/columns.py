@@ -39,6 +39,9 @@ from gymbag.errors import DamagedFileError, SpaceError
 _LARGE_BYTES = 1 << 14
 _MOST_POOLED = 128
 
+#: Rows of an array: together, or, if they are large, each by itself.
+Rows = np.ndarray | list[np.ndarray]
+
 _ndarray = np.ndarray  # found faster than by way of its module
 
 #: Reads rows start to stop of the array of that name.
@@ -84,7 +87,11 @@ class Column(ABC):
 
     @abstractmethod
     def pack(self, frozen: Sequence[Any]) -> dict[str, np.ndarray]:
-        """Turn frozen values into rows of the arrays, to be used before the next call; ends count from 0."""
+        """Turn frozen values into rows of the arrays; ends count from 0."""
+
+    def pack_rows(self, frozen: Sequence[Any]) -> dict[str, Rows]:
+        """Do as `pack`, but leave large rows apart, as they were frozen; `release` is to follow."""
+        return dict(self.pack(frozen))
 
     @abstractmethod
     def unpack(self, read: ReadArray, start: int, stop: int) -> Any:
@@ -147,7 +154,6 @@ class ArrayColumn(Column):
         self._null = np.full(shape, np.nan if dtype.kind == "f" else 0, dtype=dtype)
         # To be used again, as the system takes longer to give memory for a frame than to copy one.
         self._pool: list[np.ndarray] = []
-        self._packed: np.ndarray | None = None
         self._is_large = ArraySpec(dtype, shape).row_bytes >= _LARGE_BYTES
 
     def arrays(self) -> dict[str, ArraySpec]:
@@ -202,13 +208,11 @@ class ArrayColumn(Column):
         return array
 
     def pack(self, frozen: Sequence[Any]) -> dict[str, np.ndarray]:
-        count = len(frozen)
-        if self._is_large and frozen:
-            if self._packed is None or len(self._packed) < count:
-                self._packed = np.empty((count, *self.shape), self.dtype)
-            return {"": np.stack(frozen, out=self._packed[:count])}
         rows = np.frombuffer(bytearray().join(frozen), dtype=self.dtype)  # writable
-        return {"": rows.reshape((count, *self.shape))}
+        return {"": rows.reshape((len(frozen), *self.shape))}
+
+    def pack_rows(self, frozen: Sequence[Any]) -> dict[str, Rows]:
+        return {"": list(frozen)} if self._is_large else dict(self.pack(frozen))
 
     def unpack(self, read: ReadArray, start: int, stop: int) -> np.ndarray:
         rows = read("", start, stop)

@@ -15,6 +15,7 @@ from gymbag.columns import (
     Column,
     NumberColumn,
     ReadArray,
+    Rows,
     promote,
     read_bounds,
 )
@@ -56,6 +57,14 @@ class StructColumn(Column):
             join(name, path): array
             for (name, column), items in zip(self.columns.items(), transposed, strict=False)
             for path, array in column.pack(items).items()
+        }
+
+    def pack_rows(self, frozen: Sequence[tuple[Any, ...]]) -> dict[str, Rows]:
+        transposed: Any = zip(*frozen, strict=True) if frozen else itertools.repeat(())
+        return {
+            join(name, path): rows
+            for (name, column), items in zip(self.columns.items(), transposed, strict=False)
+            for path, rows in column.pack_rows(items).items()
         }
 
     def release(self, frozen: Sequence[tuple[Any, ...]]) -> None:

@@ -29,8 +29,8 @@ class Salvage:
 
     Attributes:
         saved: For each data set, how many episodes were written to the new file.
-        lost: What could not be read, each with the reason: data sets, episodes of them, and the journal, which
-            has what was recorded last.
+        lost: What could not be read, each with the reason: data sets, episodes of them, and the journal,
+            which has what was recorded last.
     """
 
     saved: dict[str, int] = field(default_factory=dict)

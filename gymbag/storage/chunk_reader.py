@@ -38,15 +38,18 @@ class ChunkReader:
 
     Args:
         dataset: An open dataset of at least one axis.
+        codec: Its codec, if that is known already.
     """
 
-    def __init__(self, dataset: h5py.Dataset) -> None:
+    def __init__(self, dataset: h5py.Dataset, codec: Codec | None = None) -> None:
         self._dataset = dataset
         self._shape, self._dtype = dataset.shape, dataset.dtype
         # Other tools may have rewritten the file without chunks, or with some that part rows.
         chunks = dataset.chunks or (len(dataset) + 1,)
         self._chunk_rows: int = chunks[0]
-        self._codec = codec_of(dataset) if chunks[1:] == self._shape[1:] else None
+        if codec is None and chunks[1:] == self._shape[1:]:
+            codec = codec_of(dataset)
+        self._codec = codec
         if self._codec is None:
             load_filters(dataset)
         self._is_never_zero = self._codec is None and is_never_zero(dataset)

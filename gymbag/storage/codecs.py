@@ -153,21 +153,22 @@ class Codec(ABC):
         self._bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         self._prepare()
 
-    def encode(self, rows: np.ndarray) -> bytes:
+    def encode(self, *parts: np.ndarray) -> bytes:
         """Return what is to stand in the file for a chunk.
 
         Args:
-            rows: A whole chunk, in the dtype of the dataset.
+            parts: A whole chunk, in the dtype of the dataset; or arrays of rows that make one.
         """
-        assert rows.shape == self.shape, rows.shape
-        assert rows.dtype == self.dtype, rows.dtype
+        assert sum(map(len, parts)) == self.shape[0], [part.shape for part in parts]
+        assert all(part.dtype == self.dtype and part.shape[1:] == self.shape[1:] for part in parts)
         # HDF5 keeps every array in C order, so that values stand in the file as they do in memory.
-        data = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
+        flat = [np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in parts]
         if self._shuffled:
-            sections = _sections(np.ascontiguousarray(data.reshape(-1, self.dtype.itemsize).T))
+            data = flat[0] if len(flat) == 1 else np.concatenate(flat)
+            planes = np.ascontiguousarray(data.reshape(-1, self.dtype.itemsize).T)
+            compressed = self._compress([[section] for section in _sections(planes)])
         else:
-            sections = [data]
-        compressed = self._compress(sections)
+            compressed = self._compress([flat])
         return compressed + fletcher32(compressed) if self._checked else compressed
 
     def decode(self, data: bytes, out: np.ndarray) -> None:
@@ -211,8 +212,8 @@ class Codec(ABC):
         """Find the libraries that are needed."""
 
     @abstractmethod
-    def _compress(self, sections: Sequence[np.ndarray]) -> bytes:
-        """Compress what lies in sections that have little in common."""
+    def _compress(self, sections: Sequence[Sequence[np.ndarray]]) -> bytes:
+        """Compress what lies in sections that have little in common, each of which may come in parts."""
 
     @abstractmethod
     def _decompress(self, data: bytes) -> bytes:
@@ -241,16 +242,17 @@ class _Gzip(Codec):
     def _prepare(self) -> None:
         self._isal = _import_isal()
 
-    def _compress(self, sections: Sequence[np.ndarray]) -> bytes:
+    def _compress(self, sections: Sequence[Sequence[np.ndarray]]) -> bytes:
         if self._isal is not None and 0 < self._level < _FIRST_LEVEL_OF_ZLIB:
             compressor = self._isal.compressobj(1)
         else:
             compressor = zlib.compressobj(self._level)
-        parts = []
-        for section in sections[:-1]:
-            parts += [compressor.compress(section), compressor.flush(zlib.Z_SYNC_FLUSH)]
-        parts += [compressor.compress(sections[-1]), compressor.flush()]
-        return b"".join(parts)
+        found: list[bytes] = []
+        for section in sections:
+            if found:
+                found.append(compressor.flush(zlib.Z_SYNC_FLUSH))
+            found += map(compressor.compress, section)
+        return b"".join([*found, compressor.flush()])
 
     def _decompress(self, data: bytes) -> bytes:
         library = self._isal or zlib
@@ -272,24 +274,19 @@ class _Zstd(Codec):
         self._parameters = library.ZstdCompressionParameters.from_level(self._level, **options)
         self._own = threading.local()  # a compressor serves one thread at a time
 
-    def _compress(self, sections: Sequence[np.ndarray]) -> bytes:
+    def _compress(self, sections: Sequence[Sequence[np.ndarray]]) -> bytes:
         try:
             compressor = self._own.compressor
         except AttributeError:
             compressor = self._library.ZstdCompressor(compression_params=self._parameters)
             self._own.compressor = compressor
-        if len(sections) == 1:
-            whole: bytes = compressor.compress(sections[0])
-            return whole
         stream = compressor.compressobj(size=self._bytes)
-        parts = []
-        for section in sections[:-1]:
-            parts += [
-                stream.compress(section),
-                stream.flush(self._library.COMPRESSOBJ_FLUSH_BLOCK),
-            ]
-        parts += [stream.compress(sections[-1]), stream.flush()]
-        return b"".join(parts)
+        found: list[bytes] = []
+        for section in sections:
+            if found:
+                found.append(stream.flush(self._library.COMPRESSOBJ_FLUSH_BLOCK))
+            found += map(stream.compress, section)
+        return b"".join([*found, stream.flush()])
 
     def _decompress(self, data: bytes) -> bytes:
         try:

@@ -22,7 +22,7 @@ def fold(file: h5py.File, journal: JournalReader) -> None:
         if name not in file:
             raise DamagedFileError(f"the journal has rows of {name!r}, which {file.filename} does not have")
         group = file[name]
-        arrays = {path: group[path] for path in journal.entries[name] if path in group}
+        arrays = {path: group[path] for path in journal.entries[name]}
         coverage = journal.coverage(name, {path: len(dataset) for path, dataset in arrays.items()})
         for path, dataset in arrays.items():
             try:
@@ -34,6 +34,7 @@ def fold(file: h5py.File, journal: JournalReader) -> None:
 def _fold_array(dataset: h5py.Dataset, coverage: Coverage, journal: JournalReader) -> None:
     codec = codec_of(dataset)
     dtype, shape = dataset.dtype, dataset.shape[1:]
+    corner = (0,) * len(shape)
     row = coverage.kept
     loose: list[np.ndarray] = []  # rows from `row` on that make no chunk yet
     if row < len(dataset):
@@ -48,9 +49,10 @@ def _fold_array(dataset: h5py.Dataset, coverage: Coverage, journal: JournalReade
         if entry.encoding == "raw":
             loose.append(read_raw(journal, entry, dtype, shape))
             continue
-        _write(dataset, codec, row, loose)
-        loose = []
-        _write_chunk(dataset, entry.first_row, journal.read(entry))
+        if loose:
+            _write(dataset, codec, row, loose)
+            loose = []
+        dataset.id.write_direct_chunk((entry.first_row, *corner), journal.read(entry))
         row = entry.first_row + entry.rows
     _write(dataset, codec, row, loose)
 
@@ -75,7 +77,7 @@ def _write(dataset: h5py.Dataset, codec: Codec | None, start: int, parts: list[n
     chunk_rows = dataset.chunks[0]
     first = start - start % chunk_rows
     if first < start:
-        parts = [ChunkReader(dataset).read(first, start), *parts]
+        parts = [ChunkReader(dataset, codec).read(first, start), *parts]
     rows = parts[0] if len(parts) == 1 else np.concatenate(parts, dtype=dataset.dtype)
     for offset in range(0, len(rows), chunk_rows):
         chunk = rows[offset : offset + chunk_rows]
@@ -84,11 +86,8 @@ def _write(dataset: h5py.Dataset, codec: Codec | None, start: int, parts: list[n
             whole = np.zeros((chunk_rows, *chunk.shape[1:]), chunk.dtype)
             whole[: len(chunk)] = chunk
             chunk = whole
-        _write_chunk(dataset, first + offset, codec.encode(chunk))
-
-
-def _write_chunk(dataset: h5py.Dataset, first_row: int, data: bytes) -> None:
-    dataset.id.write_direct_chunk((first_row,) + (0,) * (dataset.ndim - 1), data)
+        corner = (0,) * (chunk.ndim - 1)
+        dataset.id.write_direct_chunk((first + offset, *corner), codec.encode(chunk))
 
 
 def rewrite(dataset: h5py.Dataset, wider: h5py.Dataset) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from gymbag.columns import ArraySpec
+from gymbag.columns import ArraySpec, Rows
 from gymbag.errors import DamagedFileError
 from gymbag.storage.base import Header
 from gymbag.storage.chunk_reader import ChunkReader
@@ -78,35 +78,54 @@ class _GrowingArray:
     def _codec(self) -> Codec | None:
         return codec_of(self._open_dataset(self._path))  # by whom few rows are recorded does without
 
-    def append(self, rows: np.ndarray) -> None:
-        """Add rows, which are copied."""
+    def append(self, rows: Rows) -> None:
+        """Add rows, which are copied, or needed no more when this returns."""
         while len(rows):
-            if self._buffer is None:
-                self._buffer = np.empty((self._chunk_rows, *self.shape), self.dtype)
             used = self.length - self._chunk_start
             count = min(len(rows), self._chunk_rows - used)
-            self._buffer[used : used + count] = rows[:count]
+            new, rows = rows[:count], rows[count:]
             self.length += count
-            rows = rows[count:]
             if used + count == self._chunk_rows:
-                self._end_chunk(self._buffer)
+                self._end_chunk(used, new)
+            else:
+                if self._buffer is None:
+                    self._buffer = np.empty((self._chunk_rows, *self.shape), self.dtype)
+                if isinstance(new, list):
+                    for row, value in enumerate(new, used):
+                        self._buffer[row] = value
+                else:
+                    self._buffer[used : used + count] = new
 
-    def _end_chunk(self, buffer: np.ndarray) -> None:
+    def _end_chunk(self, used: int, new: Rows) -> None:
+        """Encode a chunk of which `used` rows came before."""
         start, stop = self._chunk_start, self.length
+        parts = [row[np.newaxis] for row in new] if isinstance(new, list) else [new]
         if self._codec is None:
-            self.chunks.append(self._raw(self._journaled, buffer[self._journaled - start :]))
+            if self._buffer is not None:
+                parts.insert(0, self._buffer[self._journaled - start : used])
+            self.chunks.append(self._raw(self._journaled, np.concatenate(parts, dtype=self.dtype)))
         else:
-            if self._in_file > start:
-                reader = ChunkReader(self._open_dataset(self._path))
-                buffer[: self._in_file - start] = reader.read(start, self._in_file)
-            data = self._codec.encode(buffer)
+            if used:
+                parts.insert(0, self._before(used))
+            data = self._codec.encode(*parts)
             self.chunks.append(NewRows(self._path, start, stop - start, "chunk", data))
         self._chunk_start = self._journaled = stop
+
+    def _before(self, used: int) -> np.ndarray:
+        """Return the first rows of the open chunk."""
+        in_file = self._in_file - self._chunk_start
+        if in_file <= 0:
+            assert self._buffer is not None
+            return self._buffer[:used]
+        rows = [ChunkReader(self._open_dataset(self._path)).read(self._chunk_start, self._in_file)]
+        if self._buffer is not None:
+            rows.append(self._buffer[in_file:used])
+        return np.concatenate(rows, dtype=self.dtype)
 
     def _raw(self, first_row: int, rows: np.ndarray) -> NewRows:
         return NewRows(self._path, first_row, len(rows), "raw", rows.tobytes())
 
-    def take(self, open_rows: np.ndarray | None) -> list[NewRows]:
+    def take(self, open_rows: Rows | None) -> list[NewRows]:
         """Return what the journal does not have yet.
 
         Args:
@@ -114,7 +133,7 @@ class _GrowingArray:
         """
         entries, self.chunks = self.chunks, []
         start, count = self._journaled, self.length - self._journaled
-        parts = [open_rows] if open_rows is not None and len(open_rows) else []
+        parts = [np.asarray(open_rows)] if open_rows is not None and len(open_rows) else []
         if count and self._buffer is not None:
             used = start - self._chunk_start
             parts.insert(0, self._buffer[used : used + count])
@@ -156,6 +175,8 @@ class HDF5Store(ArrayStore):
             with file.opened() as opened:
                 if self._name in opened:
                     for path, dataset in arrays_of(opened[self._name]).items():
+                        if dataset.maxshape[0] is not None:
+                            raise DamagedFileError(f"{file.path}: {dataset.name} cannot grow; use a new file")
                         self._arrays[path] = _GrowingArray(path, dataset, self._open_dataset)
 
     def create(self, specs: Mapping[str, ArraySpec]) -> None:
@@ -197,8 +218,8 @@ class HDF5Store(ArrayStore):
         """Tell which arrays there are, and their dtypes."""
         return {path: array.dtype for path, array in self._arrays.items()}
 
-    def append(self, path: str, rows: np.ndarray) -> None:
-        """Add rows to an array, which are copied."""
+    def append(self, path: str, rows: Rows) -> None:
+        """Add rows to an array, which are copied, or needed no more when this returns."""
         array = self._arrays[path]
         before = len(array.chunks)
         array.append(rows)
@@ -211,6 +232,9 @@ class HDF5Store(ArrayStore):
 
     def read(self, path: str, start: int, stop: int) -> np.ndarray:
         """Return rows start to stop of an array, which must be in the file already."""
+        if start == stop:
+            array = self._arrays[path]
+            return np.empty((0, *array.shape), array.dtype)
         try:
             return ChunkReader(self._open_dataset(path)).read(start, stop)
         except DamagedFileError as error:
@@ -224,7 +248,7 @@ class HDF5Store(ArrayStore):
         """Count the rows of an array."""
         return self._arrays[path].length if path in self._arrays else 0
 
-    def flush(self, open_rows: Mapping[str, np.ndarray]) -> None:
+    def flush(self, open_rows: Mapping[str, Rows]) -> None:
         """Write everything to the journal, and from there to the file if that is due.
 
         Args:

@@ -12,7 +12,6 @@ from gymbag.storage.base import Header
 from gymbag.storage.codecs import choose_compression
 from gymbag.storage.hdf5_file import note_writer
 from gymbag.storage.hdf5_layout import (
-    arrays_of,
     check_name,
     check_room,
     find_node,
@@ -144,11 +143,6 @@ class HDF5Writer(StoreWriter):
                 check_room(opened, header.name)
                 return False
             _, *spaces, _ = read_identity(node)
-            for path, dataset in arrays_of(node).items():
-                if dataset.maxshape[0] is not None:
-                    raise DamagedFileError(
-                        f"{self.path}: {header.name}/{path} cannot grow; record to a new file"
-                    )
         for kind, expected, found in zip(
             ("observation", "action"), map(encode, spaces), header.spaces_as_json(), strict=True
         ):

@@ -140,7 +140,9 @@ def check_base(header: Header, base: int) -> None:
     if size < header.base_size:
         raise DamagedFileError(f"expected a file of at least {header.base_size} bytes, found {size}")
     if _first_checksum(base, header.base_size) != header.base_checksum:
-        raise DamagedFileError("the rows are those of another file, or of an older state of this one, or it is damaged")
+        raise DamagedFileError(
+            "the rows are those of another file, or of an older state of this one, or it is damaged"
+        )
 
 
 def _first_checksum(base: int, size: int) -> int:

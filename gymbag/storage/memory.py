@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gymbag.columns import ArraySpec
+from gymbag.columns import ArraySpec, Rows
 from gymbag.errors import RecordingError, StorageError
 from gymbag.storage.base import Header
 from gymbag.storage.stream import ArrayStore
@@ -37,9 +37,9 @@ class _MemoryStore(ArrayStore):
             for path, spec in specs.items():
                 self._blocks[path] = [block.astype(spec.dtype) for block in self._blocks[path]]
 
-    def append(self, path: str, rows: np.ndarray) -> None:
+    def append(self, path: str, rows: Rows) -> None:
         if len(rows):
-            self._blocks[path].append(rows.copy())
+            self._blocks[path].append(np.array(rows))
 
     def read(self, path: str, start: int, stop: int) -> np.ndarray:
         with _reading:

@@ -22,6 +22,7 @@ from gymbag.storage.journal import (
     journal_path,
     read_header,
 )
+from gymbag.storage.open_files import open_to_read
 from gymbag.storage.transaction import OverlaidFile, parse_redo
 
 #: What h5py raises when it meets damage.
@@ -114,10 +115,11 @@ class Snapshot:
             preamble = os.pread(self._journal_descriptor, PREAMBLE_BYTES, 0)
             if preamble:
                 return (preamble,)
-            if not os.fstat(self._journal_descriptor).st_nlink:
-                return ("a removed journal",)  # another may have taken its place
-        elif self._journal_path.exists():
-            return ("a journal",)
+            is_another = not os.fstat(self._journal_descriptor).st_nlink  # one may have taken its place
+        else:
+            is_another = self._journal_path.exists()
+        if is_another:
+            return (object(),)  # like no other, so that the file is opened anew
         try:
             status = self.path.stat()
         except FileNotFoundError:
@@ -194,18 +196,21 @@ def _open_descriptor(path: Path) -> int:
         raise StorageError(f"cannot open {path}: {error.strerror}") from error
 
 
-def open_hdf5(path: Path, file: OverlaidFile) -> h5py.File:
+def open_hdf5(
+    path: Path, file: OverlaidFile, open_file: Callable[[OverlaidFile], h5py.File] = open_to_read
+) -> h5py.File:
     """Open an HDF5 file to read, whoever else has it open.
 
     Args:
         path: What to call it in errors.
         file: The file.
+        open_file: What opens it.
 
     Raises:
         DamagedFileError: It is not an HDF5 file, or a damaged one.
     """
     try:
-        return h5py.File(file, "r")
+        return open_file(file)
     except OSError as error:
         reason = str(error)
         if "h5clear" in reason:

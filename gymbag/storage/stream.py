@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from gymbag.columns import ArraySpec, Column, ScalarColumn, ValueColumn
+from gymbag.columns import ArraySpec, Column, Rows, ScalarColumn, ValueColumn
 from gymbag.compound_columns import join
 from gymbag.errors import DamagedFileError
 from gymbag.space_columns import column_of
@@ -67,15 +67,15 @@ class ArrayStore(ArraySource):
         """Rewrite arrays with these dtypes, which hold all of their values exactly."""
 
     @abstractmethod
-    def append(self, path: str, rows: np.ndarray) -> None:
-        """Add rows to an array; the store copies them, as they are overwritten by the next."""
+    def append(self, path: str, rows: Rows) -> None:
+        """Add rows to an array; the store copies them, or is done with them when this returns."""
 
     @property
     def is_full(self) -> bool:
         """Whether so much waits for `flush` that it should come soon."""
         return False
 
-    def flush(self, open_rows: Mapping[str, np.ndarray]) -> None:  # most have nothing to do
+    def flush(self, open_rows: Mapping[str, Rows]) -> None:  # most have nothing to do
         """Keep everything that was appended, even if the process should be killed.
 
         Args:

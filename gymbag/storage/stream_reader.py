@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from gymbag.columns import Column, ValueColumn
@@ -134,11 +134,14 @@ class StreamReader(Reader):
 
     def read_episode(self, index: int) -> Episode:
         """Return an episode by its number, from 0 to len(self) - 1."""
-        return self._episode(index, *self._at_once(lambda: self._outline(index)))
+        return self._episode(index, *self._at_once(functools.partial(self._outline, index)))
 
-    def _outline(self, index: int) -> Iterable[int]:
-        names = ("first_row", "length", "ending")
-        return [int(self.store.read(f"episodes/{name}", index, index + 1)[0]) for name in names]
+    def _outline(self, index: int) -> tuple[int, int, int]:
+        first_row, length, ending = (
+            int(self.store.read(f"episodes/{name}", index, index + 1)[0])
+            for name in ("first_row", "length", "ending")
+        )
+        return first_row, length, ending
 
     def _episode(
         self, index: int, first_row: int, length: int, ending: int, blocks: Any = None
@@ -161,10 +164,13 @@ class StreamReader(Reader):
         while start < count:
             _, end, columns = outlines.block(start, count)
             for index, first_row, length, ending in zip(range(start, end), *columns, strict=True):
-                if ending or index < count - 1:
+                if index < count - 1:
                     yield self._episode(index, first_row, length, ending, blocks)
-                else:  # one that is being recorded may have its row replaced, so it reads by itself
-                    yield self.read_episode(index)
+                    continue
+                # That of the last one may be replaced, as it is recorded, between the reading of two columns.
+                now = self._at_once(functools.partial(self._outline, index))
+                is_fixed = ending and now == (first_row, length, ending)
+                yield self._episode(index, *now, blocks if is_fixed else None)
             start = end
 
     def read_flat(self, with_infos: bool) -> FlatRecording:

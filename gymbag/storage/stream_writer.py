@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gymbag import nested
-from gymbag.columns import Column, LossyCastError, NumberColumn, ValueColumn, promote
+from gymbag.columns import Column, LossyCastError, NumberColumn, Rows, ValueColumn, promote
 from gymbag.compound_columns import join, under
 from gymbag.episode import Ending
 from gymbag.errors import RecordingError, RecordingStoppedWarning, SpaceError, StorageError
@@ -69,13 +69,13 @@ class _TableWriter:
         length = self._store.length(path)
         return int(self._store.read(path, length - 1, length)[0]) if length else 0
 
-    def pack(self, rows: Sequence[Any]) -> dict[str, np.ndarray]:
+    def pack(self, rows: Sequence[Any]) -> dict[str, Rows]:
         """Make arrays of rows, given column by column, that go on from the last rows written."""
         packed = {}
         for (name, column), frozen in zip(self._columns.items(), rows, strict=True):
-            for path, array in column.pack(frozen).items():
+            for path, array in column.pack_rows(frozen).items():
                 where = join(name, path)
-                packed[where] = array + self._ends[where] if where in self._ends else array
+                packed[where] = np.add(array, self._ends[where]) if where in self._ends else array
         return packed
 
     def write(self, rows: Sequence[Any]) -> None:
@@ -345,7 +345,7 @@ class StreamWriter:
     @property
     def is_behind(self) -> bool:
         """Whether several blocks wait to be written."""
-        return len(self._events) > 4 * self._block_items
+        return len(self._events) > 2 * self._block_items
 
     def flush_block(self) -> None:
         """Hand what was collected to the store."""
@@ -376,7 +376,7 @@ class StreamWriter:
         self._freeze_observation = self._freeze_action = _let_go
         self._events.clear()
 
-    def _open_rows(self) -> dict[str, np.ndarray]:
+    def _open_rows(self) -> dict[str, Rows]:
         """Return the row of the episode that is under way, as if it were cut now."""
         if self._episode is None:
             return {}

@@ -123,6 +123,7 @@ class Transaction(OverlaidFile):
         #: Why it cannot be committed.
         self.error: OSError | None = None
         self._may_have_happened = False
+        self._process = os.getpid()
 
     @property
     def is_empty(self) -> bool:
@@ -134,6 +135,8 @@ class Transaction(OverlaidFile):
 
     def write(self, data: memoryview) -> int:  # type: ignore[override]  # the driver gives no other
         view = memoryview(data).cast("B")
+        if os.getpid() != self._process:
+            return len(view)  # a forked process closes the file, and must leave it to its parent
         start, stop = self._position, self._position + len(view)
         inside = max(0, min(stop, self._base) - start)
         at = start

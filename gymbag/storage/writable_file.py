@@ -7,7 +7,9 @@ as complete as the last change made it; what came since is in the journal.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from gymbag.errors import DamagedFileError, FileInUseError, GymbagError, Storage
 from gymbag.storage.folding import fold
 from gymbag.storage.journal import Journal, JournalReader, NewRows, check_base, journal_path, read_header
 from gymbag.storage.lock import LockedFile, share
+from gymbag.storage.open_files import open_for_writer
 from gymbag.storage.snapshot import DAMAGE, open_hdf5
 from gymbag.storage.transaction import OverlaidFile, Transaction, apply
 
@@ -49,6 +52,7 @@ class WritableFile:
         self._opened: h5py.File | None = None
         self._lock = _lock(path)
         self.journal = Journal(self._lock)
+        _held.add(self)
         try:
             with _explained(path):
                 if path.exists():
@@ -121,7 +125,8 @@ class WritableFile:
         transaction = Transaction(self.path, self._descriptor, self.journal)
         try:
             is_new = transaction.is_empty
-            with h5py.File(transaction, "w" if is_new else "r+", libver=_LIBRARY_VERSION) as file:
+            mode = "w" if is_new else "r+"
+            with open_for_writer(transaction, mode, libver=_LIBRARY_VERSION) as file:
                 yield file
             transaction.commit()
         except BaseException as error:
@@ -202,7 +207,8 @@ class WritableFile:
         with _explained(self.path):
             if self._opened is None:
                 size = os.fstat(self._descriptor).st_size
-                self._opened = open_hdf5(self.path, OverlaidFile(self.path, self._descriptor, size, {}))
+                raw = OverlaidFile(self.path, self._descriptor, size, {})
+                self._opened = open_hdf5(self.path, raw, functools.partial(open_for_writer, mode="r"))
             yield self._opened
 
     def stop_reading(self) -> None:
@@ -217,6 +223,8 @@ class WritableFile:
         Raises:
             StorageError: The file, or its journal, was removed.
         """
+        if self._lock.process != os.getpid():
+            raise StorageError(f"{self.path} is recorded to by another process, from which this was forked")
         for descriptor in (self._lock.descriptor, self._descriptor):
             if descriptor >= 0 and os.fstat(descriptor).st_nlink == 0:
                 raise StorageError(f"{self.path} or its journal was removed while it was recorded to")
@@ -255,6 +263,19 @@ class WritableFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+_held: weakref.WeakSet[WritableFile] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    """Close in a forked process what belongs to its parent, lest what is locked stay so after the parent."""
+    for file in list(_held):
+        file._close_descriptor()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def _lock(path: Path) -> LockedFile:

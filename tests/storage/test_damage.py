@@ -168,7 +168,9 @@ def complaints_of_salvage(
     return wrong
 
 
-def complaints_of_append(process: ReadingProcess, path: Path, answers: Answers, whole: Recording) -> list[str]:
+def complaints_of_append(
+    process: ReadingProcess, path: Path, answers: Answers, whole: Recording
+) -> list[str]:
     """Record more to a damaged file; list what is wrong with that."""
     before, wrong = fingerprint(path), []
     for name in NAMES:
@@ -181,7 +183,11 @@ def complaints_of_append(process: ReadingProcess, path: Path, answers: Answers, 
         before = fingerprint(path)
     after = process(read_all, path, NAMES)
     for question, answer in answers.items():
-        if question.startswith("episode ") and not isinstance(answer, Trouble) and answer != after.get(question):
+        if (
+            question.startswith("episode ")
+            and not isinstance(answer, Trouble)
+            and answer != after.get(question)
+        ):
             wrong.append(f"append: {question} was readable before: {after.get(question)}")
     return wrong
 
@@ -393,7 +399,9 @@ def test_a_file_that_is_no_hdf5_is_refused(path: Path, process: ReadingProcess, 
 
 
 @pytest.mark.parametrize("make", FOREIGN)
-def test_hdf5_of_others_is_left_alone(path: Path, process: ReadingProcess, make: Callable[[Path], Any]) -> None:
+def test_hdf5_of_others_is_left_alone(
+    path: Path, process: ReadingProcess, make: Callable[[Path], Any]
+) -> None:
     make(path)
     with h5py.File(path) as file:
         nodes: list[str] = []
@@ -458,7 +466,9 @@ def test_a_damaged_chunk_is_named_by_its_rows(path: Path) -> None:
         chunk = file["ALE/Frames-v5/observations"].id.get_chunk_info(2)
     flip(path, chunk.byte_offset + chunk.size // 2, 1)
     reader = HDF5Reader(path, "ALE/Frames-v5")
-    with pytest.raises(DamagedFileError, match=r"recording\.h5: rows 16 to 36 of ALE/Frames-v5/observations .*chunk"):
+    with pytest.raises(
+        DamagedFileError, match=r"recording\.h5: rows 16 to 36 of ALE/Frames-v5/observations .*chunk"
+    ):
         _ = reader[2].observations
     assert len(list(reader[0])) == 10
 
@@ -514,7 +524,9 @@ def test_a_changed_byte_in_a_journal_is_noticed_wherever_it_is(
 ) -> None:
     before_last, one_less = killed.states[-2]
     truths = [answers for _, answers in killed.states]
-    true_episodes = [episode for truth in truths for name in NAMES for episode in killed.episodes(name, truth)]
+    true_episodes = [
+        episode for truth in truths for name in NAMES for episode in killed.episodes(name, truth)
+    ]
 
     def look(process: ReadingProcess, path: Path, number: int, offset: int, mask: int) -> list[str]:
         copy_recording(killed.path, path)

@@ -46,7 +46,9 @@ def fingerprint(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def record(path: Path, case: SpaceCase = BOX, shape: Any = SHAPE, first: int = 0, **facts: Any) -> list[Played]:
+def record(
+    path: Path, case: SpaceCase = BOX, shape: Any = SHAPE, first: int = 0, **facts: Any
+) -> list[Played]:
     episodes = play(case, shape, actions=DISCRETE, infos=True, first=first)
     options = facts.pop("options", {})
     write(HDF5Writer(path, **options), header_of(case, DISCRETE, **facts), episodes)
@@ -233,7 +235,12 @@ def test_the_journal_of_another_file_is_refused(path: Path) -> None:
 
 @pytest.mark.parametrize("case", [BOX, ROBOT, space_case("Dict-nested"), space_case("Graph")], ids=str)
 def test_salvage_copies_a_healthy_file(path: Path, target: Path, case: SpaceCase) -> None:
-    facts = {"description": "mine", "metadata": {"a": (1, 2)}, "spec": {"id": "x"}, "versions": {"gymbag": "1"}}
+    facts = {
+        "description": "mine",
+        "metadata": {"a": (1, 2)},
+        "spec": {"id": "x"},
+        "versions": {"gymbag": "1"},
+    }
     episodes = record(path, case, name="ns/One-v0", **facts)
     others = record(path, name="Two-v0")
     before = fingerprint(path)
