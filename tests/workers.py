@@ -12,6 +12,7 @@ from gymbag.errors import FileInUseError
 from gymbag.storage import hdf5_store
 from gymbag.storage.hdf5_reader import HDF5Reader
 from gymbag.storage.hdf5_writer import HDF5Writer
+from gymbag.storage.lock import is_locked
 
 
 def summarize(reader: Any, index: int) -> tuple[int, list[float], list[Any]]:
@@ -51,3 +52,18 @@ def record_and_die(
         if flush_each:
             writer.flush()
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def collect_followed(path: Any) -> list[tuple[int, int, str, list[float]]]:
+    """Follow a recording to its end."""
+    reader = HDF5Reader(path, follow=True)
+    return [(e.index, len(e), e.ending, e.rewards.tolist()) for e in reader]
+
+
+def probe_until(journal: Any, stop: Any) -> int:
+    """Look whether a journal is locked, again and again, until a file appears; count how often."""
+    count = 0
+    while not stop.exists():
+        is_locked(journal)
+        count += 1
+    return count

@@ -40,9 +40,10 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
-# A follower looks for an instant whether a file is locked, by locking it; so once is not enough.
-_ATTEMPTS = 5
-_SECONDS_BETWEEN = 0.002
+# A follower looks for an instant whether a file is locked, by locking it; so once is not enough. On a busy
+# machine it may have to wait for its turn right then. These are an eighth of a second in all.
+_ATTEMPTS = 8
+_FIRST_SECONDS = 0.001
 
 
 def is_locked(path: Path) -> bool:
@@ -92,7 +93,7 @@ class LockedFile:
                     raise
                 if attempt == _ATTEMPTS:
                     raise BlockingIOError(error.errno, "locked", str(path)) from error
-                time.sleep(_SECONDS_BETWEEN)
+                time.sleep(_FIRST_SECONDS * 2 ** (attempt - 1))
             else:
                 os.close(self.descriptor)  # whoever held it removed the file just now
         _held.add(self)
