@@ -31,6 +31,8 @@ from gymbag.storage.hdf5_reader import HDF5Reader
 from gymbag.storage.hdf5_writer import HDF5Writer
 from gymbag.storage.journal import journal_path
 
+pytestmark = pytest.mark.crash
+
 T, U, X = "terminated", "truncated", "unfinished"
 ROBOT = SpaceCase("Robot", "gymnasium", lambda s: s.Dict(at=s.Box(-1, 1, (2,)), word=s.Text(4)))
 BOX, DISCRETE = space_case("Box-unbounded"), space_case("Discrete")
@@ -457,8 +459,8 @@ def test_looking_at_the_journal_of_a_killed_process_refuses_nobody(
     for thread in threads:
         thread.start()
     try:
+        writer = HDF5Writer(path)
         with pytest.warns(UserWarning, match="was killed"):
-            writer = HDF5Writer(path)
             writer.begin(header())
     finally:
         stopped.set()

@@ -29,6 +29,8 @@ from gymbag.storage.journal import journal_path
 from gymbag.storage.repair import repair
 from gymbag.storage.snapshot import Snapshot
 
+pytestmark = pytest.mark.crash
+
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 NEVER = 1e6
 
