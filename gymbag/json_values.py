@@ -37,11 +37,17 @@ from gymbag.errors import DamagedFileError
 #: Called with the path of keys to a value that cannot be stored, and the value.
 OnUnstorable = Callable[[tuple[Any, ...], Any], None]
 
-_orjson: Any
-try:
-    import orjson as _orjson  # writes numbers several times faster than the standard library
-except ImportError:
-    _orjson = None
+
+def _import_orjson() -> Any:
+    """Return orjson, which writes numbers several times faster than the standard library, if installed."""
+    try:
+        import orjson
+    except ImportError:
+        return None
+    return orjson
+
+
+_orjson = _import_orjson()
 
 # ASCII output keeps lone surrogates intact, and refusing NaN keeps the text standard JSON.
 _to_text = json.JSONEncoder(allow_nan=False, check_circular=False, separators=(",", ":")).encode

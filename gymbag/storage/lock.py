@@ -6,38 +6,25 @@ holds none, and a file that it left behind blocks nobody.
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
-import sys
 import time
 import weakref
 from pathlib import Path
 
-if sys.platform == "win32":
-    import msvcrt
 
-    # The lock lies where no content will ever be, as others may not read locked bytes.
-    _LOCKED_BYTE = 1 << 40
+def _try_to_lock(descriptor: int) -> None:
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def _try_to_lock(descriptor: int) -> None:
-        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 
-    def share(descriptor: int) -> None:
-        """Do nothing: where HDF5 locks at all, it has its own way here."""
-else:
-    import fcntl
+def share(descriptor: int) -> None:
+    """Lock an HDF5 file as HDF5 does to read it, so that other programs do not open it for writing.
 
-    def _try_to_lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    def share(descriptor: int) -> None:
-        """Lock an HDF5 file as HDF5 does to read it, so that other programs do not open it for writing.
-
-        Raises:
-            BlockingIOError: One has.
-        """
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    Raises:
+        BlockingIOError: One has.
+    """
+    fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 # A follower looks for an instant whether a file is locked, by locking it; so once is not enough. On a busy
@@ -50,14 +37,14 @@ def is_locked(path: Path) -> bool:
     """Tell whether a `LockedFile` has a file open, in this process or another."""
     try:
         # To write, as network file systems lock for good only what may be written.
-        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:
         return False
     except PermissionError:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        descriptor = os.open(path, os.O_RDONLY)
     try:
         _try_to_lock(descriptor)
-    except (BlockingIOError, PermissionError):
+    except BlockingIOError:
         return True
     finally:
         os.close(descriptor)
@@ -82,14 +69,14 @@ class LockedFile:
         self.path = path
         self.process = os.getpid()
         for attempt in itertools.count(1):
-            self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+            self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
                 _try_to_lock(self.descriptor)
                 if self._is_in_place():
                     break
             except OSError as error:
                 os.close(self.descriptor)
-                if not isinstance(error, PermissionError | BlockingIOError):  # Windows gives the former
+                if not isinstance(error, BlockingIOError):
                     raise
                 if attempt == _ATTEMPTS:
                     raise BlockingIOError(error.errno, "locked", str(path)) from error
@@ -133,5 +120,4 @@ def _leave_to_parent() -> None:
         held._forget()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_to_parent)
+os.register_at_fork(after_in_child=_leave_to_parent)

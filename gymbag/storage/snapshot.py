@@ -28,7 +28,6 @@ from gymbag.storage.transaction import OverlaidFile, parse_redo
 #: What h5py raises when it meets damage.
 DAMAGE = (OSError, RuntimeError, LookupError, TypeError, ValueError)
 
-_BINARY = getattr(os, "O_BINARY", 0)
 _REMEDY = "gymbag.salvage(file, new_file) saves what can still be read"
 # A file that changes faster than it can be opened is being changed without end.
 _MOST_ATTEMPTS = 1000
@@ -81,7 +80,7 @@ class Snapshot:
 
     def _open_journal(self) -> int:
         try:
-            return os.open(self._journal_path, os.O_RDONLY | _BINARY)
+            return os.open(self._journal_path, os.O_RDONLY)
         except FileNotFoundError:
             return -1
         except OSError as error:
@@ -191,7 +190,7 @@ def _open_descriptor(path: Path) -> int:
         found = "a folder" if path.is_dir() else "nothing"
         raise StorageError(f"expected an HDF5 file, found {found}: {path}")
     try:
-        return os.open(path, os.O_RDONLY | _BINARY)
+        return os.open(path, os.O_RDONLY)
     except OSError as error:
         raise StorageError(f"cannot open {path}: {error.strerror}") from error
 

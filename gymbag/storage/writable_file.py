@@ -26,7 +26,6 @@ from gymbag.storage.transaction import OverlaidFile, Transaction, apply
 
 # HDF5 1.10 and later read this version, and it lets arrays grow without bound at a flat cost.
 _LIBRARY_VERSION = ("v110", "v110")
-_BINARY = getattr(os, "O_BINARY", 0)
 
 
 class WritableFile:
@@ -65,7 +64,7 @@ class WritableFile:
             raise
 
     def _open(self) -> int:
-        descriptor = os.open(self.path, os.O_RDWR | _BINARY)
+        descriptor = os.open(self.path, os.O_RDWR)
         try:
             share(descriptor)
         except BlockingIOError as error:
@@ -175,7 +174,7 @@ class WritableFile:
     def _new_file(self) -> Iterator[None]:
         """Make a file under another name, which gets its own once there is an HDF5 file in it."""
         making = self.path.with_name(self.path.name + ".new")
-        self._descriptor = os.open(making, os.O_RDWR | os.O_CREAT | os.O_TRUNC | _BINARY, 0o666)
+        self._descriptor = os.open(making, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
             share(self._descriptor)
             self._begin_journal()
@@ -296,7 +295,7 @@ _REMEDY = "close that env first, or record to another file"
 def _owner(beside: Path) -> str:
     """Tell who holds a journal, as far as it says."""
     try:
-        descriptor = os.open(beside, os.O_RDONLY | _BINARY)
+        descriptor = os.open(beside, os.O_RDONLY)
     except OSError:
         return "another process"
     try:
