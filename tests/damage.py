@@ -8,6 +8,7 @@ asked: the value, or the error. The parent waits for it only so long.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import multiprocessing
 import resource
@@ -76,34 +77,39 @@ def read_episode(episode: Any) -> Any:
 def read_all(path: Path, names: list[str]) -> Answers:
     """Read everything in a file that has these data sets, episodes one after the other and one by one."""
     answers: Answers = {}
-
-    def ask(question: str, read: Callable[[], Any]) -> None:
-        try:
-            answers[question] = plain(read())
-        except Exception as error:
-            answers[question] = _trouble(error)
-
-    ask("data sets", lambda: list_datasets(path))
+    _ask(answers, "data sets", lambda: list_datasets(path))
     for name in names:
         try:
             reader = HDF5Reader(path, name)
         except Exception as error:
             answers[f"open {name}"] = _trouble(error)
-            continue
-        with reader:
-            ask(f"header of {name}", lambda: list(vars(reader.header).values()))
-            ask(f"spaces of {name}", lambda: [repr(reader.observation_space), repr(reader.action_space)])
-            ask(f"sessions of {name}", lambda: reader.sessions)
-            ask(f"steps of {name}", lambda: reader.nsteps)
-            count = 0
-            with contextlib.suppress(GymbagError):
-                count = len(reader)
-            ask(f"episodes of {name}", lambda: len(reader))
-            for number in range(count):
-                ask(f"episode {number} of {name}", lambda: read_episode(reader[number]))
-            ask(f"all episodes of {name}", lambda: list(map(read_episode, reader)))
-            ask(f"flat {name}", lambda: reader.get_dataset(infos=True))
+        else:
+            with reader:
+                _read_data_set(answers, reader, name)
     return answers
+
+
+def _ask(answers: Answers, question: str, read: Callable[[], Any]) -> None:
+    try:
+        answers[question] = plain(read())
+    except Exception as error:
+        answers[question] = _trouble(error)
+
+
+def _read_data_set(answers: Answers, reader: HDF5Reader, name: str) -> None:
+    ask = functools.partial(_ask, answers)
+    ask(f"header of {name}", lambda: list(vars(reader.header).values()))
+    ask(f"spaces of {name}", lambda: [repr(reader.observation_space), repr(reader.action_space)])
+    ask(f"sessions of {name}", lambda: reader.sessions)
+    ask(f"steps of {name}", lambda: reader.nsteps)
+    ask(f"count of {name}", lambda: len(reader))
+    count = 0
+    with contextlib.suppress(GymbagError):
+        count = len(reader)
+    for number in range(count):
+        ask(f"episode {number} of {name}", lambda number=number: read_episode(reader[number]))
+    ask(f"all episodes of {name}", lambda: list(map(read_episode, reader)))
+    ask(f"flat {name}", lambda: reader.get_dataset(infos=True))
 
 
 def _trouble(error: Exception) -> Trouble:
@@ -141,7 +147,7 @@ def _serve(connection: Any) -> None:
         connection.send(function(*arguments))
 
 
-class Fallen(AssertionError):
+class FallenError(AssertionError):
     """A worker died or did not answer."""
 
 
@@ -163,7 +169,7 @@ class ReadingProcess:
         """Have it do something.
 
         Raises:
-            Fallen: It died of that, or took too long.
+            FallenError: It died of that, or took too long.
         """
         if self._process is None:
             self._start()
@@ -176,7 +182,7 @@ class ReadingProcess:
             self._process.join(PATIENCE)
             reason = f"died with exit code {self._process.exitcode}"
         self.stop()
-        raise Fallen(f"the reading process {reason}")
+        raise FallenError(f"the reading process {reason}")
 
     def stop(self) -> None:
         """End it."""

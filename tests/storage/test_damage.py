@@ -20,7 +20,7 @@ from cases import SpaceCase, space_case
 from damage import Answers, ReadingProcess, Trouble, append, copy_recording, flip, read_all, salvage_and_read
 from recorded import Played, assert_recorded, header_of, play, write, write_episodes
 
-from gymbag.errors import DamagedFileError, GymbagError
+from gymbag.errors import DamagedFileError
 from gymbag.storage.base import Header
 from gymbag.storage.hdf5_reader import HDF5Reader, get_dataset, list_datasets
 from gymbag.storage.hdf5_writer import HDF5Writer
@@ -493,7 +493,7 @@ class Killed(Recording):
     """A file whose writer was killed.
 
     Attributes:
-        states: For each block of the journal where it ends, and what `read_all` says as long as it is the last.
+        states: For each block of the journal where it ends, and what `read_all` says while it is the last.
     """
 
     states: list[tuple[int, Answers]]

@@ -457,8 +457,8 @@ def test_looking_at_the_journal_of_a_killed_process_refuses_nobody(
     for thread in threads:
         thread.start()
     try:
+        writer = HDF5Writer(path)
         with pytest.warns(UserWarning, match="was killed"):
-            writer = HDF5Writer(path)
             writer.begin(header())
     finally:
         stopped.set()
