@@ -24,17 +24,10 @@ from gymbag import json_values, nested
 from gymbag.errors import RecordingError, SpaceError
 from gymbag.infos import InfoChoice, InfoFilter
 from gymbag.spaces import describe_space, library_of
-from gymbag.storage.base import Header, Writer
+from gymbag.storage.base import Header, RecordingState, Writer
 from gymbag.storage.hdf5_writer import HDF5Writer
 
 _PACKAGES = ("gymbag", "gymnasium", "gym", "numpy", "h5py", "ale-py", "mujoco")
-
-
-class _State:
-    """Which of its states a wrapper is in, apart from it: setting an attribute of a wrapper takes a while."""
-
-    in_episode = False
-    closed = False
 
 
 class RecordingWrapper:
@@ -99,9 +92,11 @@ class RecordingWrapper:
             )
         )
         self._writer = writer
-        self._recorded_step = writer.recorded_step(env, clock, self._choose_info)
         self._clock = clock
-        self._state = _State()
+        self._state = RecordingState()
+        self._recorded_step = writer.recorded_step(env, clock, self._choose_info, self._state)
+        if type(self).step is RecordingWrapper.step:
+            vars(self)["step"] = self._recorded_step  # which saves a call a step
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
         """Reset the env and begin an episode; one that is under way is kept, unfinished.
@@ -131,22 +126,7 @@ class RecordingWrapper:
             RecordingError: No episode is under way: before the first reset, after an episode's last
                 step, or after `close`. The env has not been stepped then.
         """
-        state = self._state
-        if not state.in_episode:
-            raise RecordingError(
-                "this recording is closed; wrap a new env to record more"
-                if state.closed
-                else "expected reset() before step(): no episode is under way"
-            )
-        try:
-            result = self._recorded_step(action)
-        except BaseException:
-            # A step that fails, or cannot be recorded, cuts the episode, as no other may take its place.
-            state.in_episode = False
-            raise
-        if result[2] or result[3]:  # terminated or truncated
-            state.in_episode = False
-        return result
+        return self._recorded_step(action)
 
     def close(self) -> None:
         """Close the recording, keeping an episode under way unfinished, and close the env."""

@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar, overload
+from typing import Any, NoReturn, TypeVar, overload
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from gymbag import json_values, nested
 from gymbag.columns import Column
 from gymbag.dataset import FlatRecording, flatten
 from gymbag.episode import Episode
+from gymbag.errors import RecordingError
 from gymbag.space_columns import column_of
 from gymbag.spaces import Description, Library, build_space
 
@@ -57,6 +58,30 @@ class Header:
     def spaces_as_json(self) -> tuple[str, str]:
         """Return both spaces as JSON text, in which equal spaces are equal."""
         return json_values.encode(self.observation_space), json_values.encode(self.action_space)
+
+
+class RecordingState:
+    """Which of its states a recording is in.
+
+    Attributes:
+        in_episode: Whether an episode is under way, so that there may be steps.
+        closed: Whether the recording is closed for good.
+    """
+
+    in_episode = False
+    closed = False
+
+    def refuse(self) -> NoReturn:
+        """Say why there may be no step.
+
+        Raises:
+            RecordingError: Always.
+        """
+        raise RecordingError(
+            "this recording is closed; wrap a new env to record more"
+            if self.closed
+            else "expected reset() before step(): no episode is under way"
+        )
 
 
 class Writer(ABC):
@@ -116,22 +141,29 @@ class Writer(ABC):
         env: Any,
         clock: Callable[[], float],
         choose_info: Callable[[Any], Mapping[str, Any]],
+        state: RecordingState,
     ) -> Callable[[Any], Any]:
         """Return a function that steps an env, writes what happened, and returns what the env returned.
 
-        A writer may have a faster one, as this is what a recording does most.
+        A writer may have a faster one, as nothing is done more often.
 
         Args:
             env: The env.
             clock: Returns the time, in Unix seconds.
             choose_info: Picks what to write of an info.
+            state: Asked before the env is stepped, and told when an episode has ended.
         """
 
         def step_and_write(action: Any) -> Any:
+            if not state.in_episode:
+                state.refuse()
             given = nested.copy(action)  # the env may change it
+            # A step that fails, or cannot be recorded, cuts the episode, as no other may take its place.
+            state.in_episode = False
             observation, reward, terminated, truncated, info = result = env.step(action)
             chosen = choose_info(info)
             self.write_step(clock(), observation, given, reward, terminated, truncated, chosen)
+            state.in_episode = not (terminated or truncated)
             return result
 
         return step_and_write

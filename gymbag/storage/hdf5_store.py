@@ -231,9 +231,15 @@ class HDF5Store(ArrayStore):
         return self._waiting > _LARGEST_WAITING
 
     def read(self, path: str, start: int, stop: int) -> np.ndarray:
-        """Return rows start to stop of an array, which must be in the file already."""
+        """Return rows start to stop of an array, which must be in the file already.
+
+        Raises:
+            DamagedFileError: There is no such array, or its rows cannot be read.
+        """
+        array = self._arrays.get(path)
+        if array is None:
+            raise DamagedFileError(f"there is no array {path}")
         if start == stop:
-            array = self._arrays[path]
             return np.empty((0, *array.shape), array.dtype)
         try:
             return ChunkReader(self._open_dataset(path)).read(start, stop)

@@ -16,7 +16,7 @@ class Heartbeat:
     """
 
     def __init__(self, function: Callable[[], bool], seconds: float) -> None:
-        self._function, self._seconds = function, seconds
+        self._function, self._seconds = function, min(seconds, threading.TIMEOUT_MAX)
         self._process = os.getpid()
         self._stopped = False
         self._awake = threading.Event()

@@ -23,13 +23,14 @@ from gymbag.episode import Ending
 from gymbag.errors import RecordingError, RecordingStoppedWarning, SpaceError, StorageError
 from gymbag.infos import InfoEncoder
 from gymbag.space_columns import column_of
-from gymbag.storage.base import Header, Writer
+from gymbag.storage.base import Header, RecordingState, Writer
 from gymbag.storage.heartbeat import Heartbeat
 from gymbag.storage.stream import ArrayStore, array_specs, episode_columns, step_columns
 from gymbag.uninterrupted import Uninterrupted
 
-# Rows are handed to the store when they are this many, or fill about this many bytes.
-_BLOCK_ROWS = 8192
+# Rows are handed to the store when they are this many, or fill about this many bytes. Of more, the values
+# would no longer be in the processor's cache by then.
+_BLOCK_ROWS = 1024
 _BLOCK_BYTES = 1 << 21
 
 # Making blocks of rows that are at least this large is left to another thread, as it then outweighs what
@@ -269,33 +270,43 @@ class StreamWriter:
         env: Any,
         clock: Callable[[], float],
         choose_info: Callable[[Any], Mapping[str, Any]],
+        state: RecordingState,
     ) -> Callable[[Any], Any]:
         """See `Writer.recorded_step`."""
         events, add, write_step = self._events, self._add, self.write_step
 
         def step_and_write(action: Any) -> Any:
+            if not state.in_episode:
+                state.refuse()
             given = action if type(action) is int else nested.copy(action)  # the env may change it
-            observation, reward, terminated, truncated, info = result = env.step(action)
-            # Most steps are of this kind. They do without the calls that others take.
-            if (
-                type(observation) is _ndarray
-                and observation.dtype is self._plain_dtype
-                and observation.shape == self._plain_shape
-                and terminated is False
-                and truncated is False
-                and type(reward) is float
-                and type(info) is dict
-                and not info
-                and self._in_steps
-                and type(given) is int
-                and self._smallest <= given <= self._largest
-            ):
-                add((observation.tobytes(), given, reward, 0, clock(), b""))
-                if len(events) >= self._block_items:
-                    self.on_full_block()
-            else:
+            try:
+                observation, reward, terminated, truncated, info = result = env.step(action)
+                # Most steps are of this kind. They do without the calls that others take.
+                if (
+                    type(observation) is _ndarray
+                    and observation.dtype is self._plain_dtype
+                    and observation.shape == self._plain_shape
+                    and terminated is False
+                    and truncated is False
+                    and type(reward) is float
+                    and type(info) is dict
+                    and not info
+                    and self._in_steps
+                    and type(given) is int
+                    and self._smallest <= given <= self._largest
+                ):
+                    add((observation.tobytes(), given, reward, 0, clock(), b""))
+                    if len(events) >= self._block_items:
+                        self.on_full_block()
+                    return result
                 chosen = choose_info(info)
                 write_step(clock(), observation, given, reward, terminated, truncated, chosen)
+            except BaseException:
+                # A step that fails, or cannot be recorded, cuts the episode, as no other may take its place.
+                state.in_episode = False
+                raise
+            if terminated or truncated:
+                state.in_episode = False
             return result
 
         return step_and_write
@@ -549,9 +560,10 @@ class StoreWriter(Writer):
         env: Any,
         clock: Callable[[], float],
         choose_info: Callable[[Any], Mapping[str, Any]],
+        state: RecordingState,
     ) -> Callable[[Any], Any]:
         """See `Writer.recorded_step`."""
-        return self.stream.recorded_step(env, clock, choose_info)
+        return self.stream.recorded_step(env, clock, choose_info, state)
 
     def flush(self) -> None:
         """Keep everything recorded so far; when nothing is being recorded, do nothing."""

@@ -26,6 +26,8 @@ from gymbag.storage.hdf5_reader import HDF5Reader, get_dataset, list_datasets
 from gymbag.storage.hdf5_writer import HDF5Writer
 from gymbag.storage.journal import PREAMBLE_BYTES, journal_path
 
+pytestmark = pytest.mark.crash
+
 T, U, X = "terminated", "truncated", "unfinished"
 ROBOT = SpaceCase("Robot", "gymnasium", lambda s: s.Dict(at=s.Box(-1, 1, (2,)), word=s.Text(4)))
 FRAMES, DISCRETE = space_case("Box-uint8"), space_case("Discrete")
@@ -39,8 +41,9 @@ NAMES = list(DATA_SETS)
 
 # How many bytes to flip of a file of each compression. They say it all but for HDF5's own structures, which
 # are alike in all of them.
-FLIPS = {"gzip": 400, "zstd": 75, "lzf": 75, None: 75}
-JOURNAL_FLIPS = 125
+FLIPS = {"gzip": 120, "zstd": 25, "lzf": 25, None: 25}
+MANY_FLIPS = 1000
+JOURNAL_FLIPS = 60
 # Salvaging is tried with two of so many files, and recording more with another two.
 EVERY = 20
 
@@ -222,14 +225,10 @@ def examine(
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("compression", FLIPS, ids=str)
-def test_a_changed_byte_is_noticed_wherever_it_is(
-    tmp_path: Path,
-    processes: Sequence[ReadingProcess],
-    recording: Callable[..., Recording],
-    compression: str | None,
+def check_flips(
+    folder: Path, processes: Sequence[ReadingProcess], whole: Recording, count: int, seed: int
 ) -> None:
-    whole = recording(compression)
+    """Flip that many bytes of a recording, each in a copy of its own, and see what becomes of it."""
     damaged = []
 
     def look(process: ReadingProcess, path: Path, number: int, offset: int, mask: int) -> list[str]:
@@ -245,8 +244,29 @@ def test_a_changed_byte_is_noticed_wherever_it_is(
             found += complaints_of_append(process, path, answers, whole)
         return found
 
-    examine(tmp_path, processes, flips(whole.path, FLIPS[compression], seed=1), look)
-    assert len(damaged) > FLIPS[compression] // 2  # or it is not the bytes that matter which were changed
+    examine(folder, processes, flips(whole.path, count, seed), look)
+    assert len(damaged) > count // 2  # or it is not the bytes that matter which were changed
+
+
+@pytest.mark.parametrize("compression", FLIPS, ids=str)
+def test_a_changed_byte_is_noticed_wherever_it_is(
+    tmp_path: Path,
+    processes: Sequence[ReadingProcess],
+    recording: Callable[..., Recording],
+    compression: str | None,
+) -> None:
+    check_flips(tmp_path, processes, recording(compression), FLIPS[compression], seed=1)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("compression", FLIPS, ids=str)
+def test_a_changed_byte_is_noticed_wherever_it_is_exhaustively(
+    tmp_path: Path,
+    processes: Sequence[ReadingProcess],
+    recording: Callable[..., Recording],
+    compression: str | None,
+) -> None:
+    check_flips(tmp_path, processes, recording(compression), MANY_FLIPS, seed=2)
 
 
 # Other damage than a byte.

@@ -17,7 +17,10 @@ from story import FIRST, SECOND, Check, Story
 from gymbag.errors import StorageError
 from gymbag.storage.repair import repair
 
-pytestmark = pytest.mark.filterwarnings("ignore::gymbag.errors.UnfinishedRecordingWarning")
+pytestmark = [
+    pytest.mark.crash,
+    pytest.mark.filterwarnings("ignore::gymbag.errors.UnfinishedRecordingWarning"),
+]
 
 
 def tell(folder: Path) -> tuple[Story, FileOperations]:

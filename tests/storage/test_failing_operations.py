@@ -16,7 +16,10 @@ from story import FIRST, SECOND, Check, Story
 
 from gymbag.errors import RecordingError, StorageError
 
-pytestmark = pytest.mark.filterwarnings("ignore::gymbag.errors.UnfinishedRecordingWarning")
+pytestmark = [
+    pytest.mark.crash,
+    pytest.mark.filterwarnings("ignore::gymbag.errors.UnfinishedRecordingWarning"),
+]
 
 
 @dataclass

@@ -21,7 +21,7 @@ from gymbag.storage.hdf5_reader import HDF5Reader
 from gymbag.storage.journal import journal_path
 from gymbag.storage.repair import repair
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs limits of POSIX")
+pytestmark = [pytest.mark.crash, pytest.mark.skipif(sys.platform == "win32", reason="needs limits of POSIX")]
 
 PRELUDE = """
 import resource, sys, threading, time, warnings

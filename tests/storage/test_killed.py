@@ -23,7 +23,10 @@ from deterministic import assert_same_episode, expected, record
 
 from gymbag.storage.hdf5_reader import HDF5Reader, list_datasets
 
-pytestmark = pytest.mark.filterwarnings("ignore::gymbag.errors.UnfinishedRecordingWarning")
+pytestmark = [
+    pytest.mark.crash,
+    pytest.mark.filterwarnings("ignore::gymbag.errors.UnfinishedRecordingWarning"),
+]
 
 
 @dataclass

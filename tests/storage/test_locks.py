@@ -29,6 +29,8 @@ from gymbag.storage.journal import journal_path
 from gymbag.storage.repair import repair
 from gymbag.storage.snapshot import Snapshot
 
+pytestmark = pytest.mark.crash
+
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 NEVER = 1e6
 
@@ -428,6 +430,14 @@ def test_no_thread_is_left_after_close(path: Path) -> None:
         assert not heartbeats()
     assert threading.active_count() == before
     assert_recorded(path, *(("CartPole", session, 20) for session in range(5)))
+
+
+def test_a_recording_may_be_flushed_never(path: Path) -> None:
+    env = wrap(path, seconds=float("inf"))
+    assert len(heartbeats()) == 1
+    go_on(env, 1, 20)
+    env.close()
+    assert_recorded(path, ("CartPole", 1, 20))
 
 
 def test_an_open_recording_is_not_pickled(path: Path) -> None:

@@ -25,6 +25,8 @@ from gymbag.storage.hdf5_reader import HDF5Reader, list_datasets
 from gymbag.storage.hdf5_writer import HDF5Writer
 from gymbag.storage.journal import PREAMBLE_BYTES, journal_path
 
+pytestmark = pytest.mark.crash
+
 T, U, X = "terminated", "truncated", "unfinished"
 ROBOT = SpaceCase("Robot", "gymnasium", lambda s: s.Dict(at=s.Box(-1, 1, (2,)), word=s.Text(4)))
 BOX, DISCRETE = space_case("Box-unbounded"), space_case("Discrete")
