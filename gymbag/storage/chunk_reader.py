@@ -49,10 +49,11 @@ class ChunkReader:
         self._chunk_rows: int = chunks[0]
         if codec is None and chunks[1:] == self._shape[1:]:
             codec = codec_of(dataset)
-        self._codec = codec
-        if self._codec is None:
+        #: The codec of its chunks, or None if HDF5 restores them.
+        self.codec = codec
+        if self.codec is None:
             load_filters(dataset)
-        self._is_never_zero = self._codec is None and is_never_zero(dataset)
+        self._is_never_zero = self.codec is None and is_never_zero(dataset)
         self._kept: tuple[tuple[int, np.ndarray], ...] = ()
 
     def __len__(self) -> int:
@@ -97,7 +98,7 @@ class ChunkReader:
 
     def _load(self, start: int, stop: int) -> np.ndarray:
         """Read rows from the file."""
-        codec = self._codec
+        codec = self.codec
         if codec is None or stop == start:
             rows = self._load_by_hdf5(start, stop)
             if self._is_never_zero and rows.size:
@@ -146,7 +147,7 @@ class ChunkReader:
             rows: np.ndarray = self._dataset[start:stop]
             return rows
         except OSError as error:
-            if self._codec is None:
+            if self.codec is None:
                 check_filters(self._dataset)
             raise DamagedFileError(str(error)) from error
 

@@ -13,7 +13,7 @@ from gymbag.columns import ArraySpec, Rows
 from gymbag.errors import DamagedFileError
 from gymbag.storage.base import Header
 from gymbag.storage.chunk_reader import ChunkReader
-from gymbag.storage.codecs import Codec, Compression, codec_of, dataset_options
+from gymbag.storage.codecs import Codec, Compression, dataset_options
 from gymbag.storage.folding import rewrite
 from gymbag.storage.hdf5_layout import arrays_of, create_data_set
 from gymbag.storage.journal import NewRows
@@ -61,8 +61,8 @@ class _GrowingArray:
     to the journal as they are.
     """
 
-    def __init__(self, path: str, dataset: h5py.Dataset, open_dataset: Callable[[str], h5py.Dataset]) -> None:
-        self._path, self._open_dataset = path, open_dataset
+    def __init__(self, path: str, dataset: h5py.Dataset, open_reader: Callable[[str], ChunkReader]) -> None:
+        self._path, self._open_reader = path, open_reader
         self.dtype, self.shape = dataset.dtype, dataset.shape[1:]
         self._chunk_rows = dataset.chunks[0]
         self.length = self._journaled = len(dataset)
@@ -76,7 +76,7 @@ class _GrowingArray:
 
     @cached_property
     def _codec(self) -> Codec | None:
-        return codec_of(self._open_dataset(self._path))  # by whom few rows are recorded does without
+        return self._open_reader(self._path).codec  # by whom few rows are recorded does without
 
     def append(self, rows: Rows) -> None:
         """Add rows, which are copied, or needed no more when this returns."""
@@ -117,7 +117,7 @@ class _GrowingArray:
         if in_file <= 0:
             assert self._buffer is not None
             return self._buffer[:used]
-        rows = [ChunkReader(self._open_dataset(self._path)).read(self._chunk_start, self._in_file)]
+        rows = [self._open_reader(self._path).read(self._chunk_start, self._in_file)]
         if self._buffer is not None:
             rows.append(self._buffer[in_file:used])
         return np.concatenate(rows, dtype=self.dtype)
@@ -171,13 +171,16 @@ class HDF5Store(ArrayStore):
         self._compression, self._chunk_rows = compression, chunk_rows
         self._arrays: dict[str, _GrowingArray] = {}
         self._waiting = 0
+        # Of the file that is open just now.
+        self._opened: h5py.File | None = None
+        self._readers: dict[str, ChunkReader] = {}
         if file.path.exists():
             with file.opened() as opened:
                 if self._name in opened:
                     for path, dataset in arrays_of(opened[self._name]).items():
                         if dataset.maxshape[0] is not None:
                             raise DamagedFileError(f"{file.path}: {dataset.name} cannot grow; use a new file")
-                        self._arrays[path] = _GrowingArray(path, dataset, self._open_dataset)
+                        self._arrays[path] = _GrowingArray(path, dataset, self._reader)
 
     def create(self, specs: Mapping[str, ArraySpec]) -> None:
         """Make these arrays, without rows, and the data set, if there is none yet."""
@@ -186,7 +189,7 @@ class HDF5Store(ArrayStore):
                 create_data_set(opened, self._header)
             group = opened[self._name]
             for path, spec in specs.items():
-                self._arrays[path] = _GrowingArray(path, self._create(group, path, spec), self._open_dataset)
+                self._arrays[path] = _GrowingArray(path, self._create(group, path, spec), self._reader)
 
     def _create(self, group: h5py.Group, path: str, spec: ArraySpec) -> h5py.Dataset:
         name = path.removesuffix(_WIDER)
@@ -242,13 +245,17 @@ class HDF5Store(ArrayStore):
         if start == stop:
             return np.empty((0, *array.shape), array.dtype)
         try:
-            return ChunkReader(self._open_dataset(path)).read(start, stop)
+            return self._reader(path).read(start, stop)
         except DamagedFileError as error:
             raise DamagedFileError(f"rows {start} to {stop} of {path} cannot be read: {error}") from error
 
-    def _open_dataset(self, path: str) -> h5py.Dataset:
+    def _reader(self, path: str) -> ChunkReader:
         with self.file.opened() as opened:
-            return opened[self._name][path]
+            if opened is not self._opened:
+                self._opened, self._readers = opened, {}
+            if path not in self._readers:
+                self._readers[path] = ChunkReader(opened[self._name][path])
+            return self._readers[path]
 
     def length(self, path: str) -> int:
         """Count the rows of an array."""
