@@ -41,9 +41,9 @@ NAMES = list(DATA_SETS)
 
 # How many bytes to flip of a file of each compression. They say it all but for HDF5's own structures, which
 # are alike in all of them.
-FLIPS = {"gzip": 120, "zstd": 25, "lzf": 25, None: 25}
+FLIPS = {"gzip": 80, "zstd": 20, "lzf": 20, None: 20}
 MANY_FLIPS = 1000
-JOURNAL_FLIPS = 60
+JOURNAL_FLIPS = 40
 # Salvaging is tried with two of so many files, and recording more with another two.
 EVERY = 20
 
