@@ -1,36 +1,45 @@
-"""Doing something every so often, and whenever asked, in a thread of its own."""
+"""Doing something when it is due, and whenever asked, in a thread of its own."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
 
 
 class Heartbeat:
-    """Calls a function regularly until it is stopped, or the function returns False.
+    """Calls a function again and again until it is stopped.
+
+    Each call makes the other threads give up the interpreter for a moment, which may cost them more than the
+    call itself: on a small env, call it a few times a second at most.
 
     Args:
-        function: What to call. It must not raise.
-        seconds: How long to wait between two calls.
+        function: What to call. It returns in how many seconds it is to be called again, at the latest, or
+            None never to be. It must not raise.
+        seconds: In how many seconds it is first to be called.
+        aside: Whether to keep off the processor that the calling thread runs on now.
     """
 
-    def __init__(self, function: Callable[[], bool], seconds: float) -> None:
-        self._function, self._seconds = function, min(seconds, threading.TIMEOUT_MAX)
+    def __init__(self, function: Callable[[], float | None], seconds: float, aside: bool = False) -> None:
+        self._function, self._seconds = function, seconds
         self._process = os.getpid()
         self._stopped = False
         self._awake = threading.Event()
+        self._avoided = _processor() if aside else None
         # A daemon, as the interpreter would wait for any other before it runs what stops this one.
         self._thread = threading.Thread(target=self._run, name="gymbag heartbeat", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        avoid_processor_of(threading.main_thread())
-        while True:
-            self._awake.wait(self._seconds)
+        _avoid(self._avoided)
+        seconds: float | None = self._seconds
+        while seconds is not None:
+            self._awake.wait(min(seconds, threading.TIMEOUT_MAX))
             self._awake.clear()
-            if self._stopped or not self._function():
+            if self._stopped:
                 return
+            seconds = self._function()
 
     def hurry(self) -> None:
         """Have the function called soon."""
@@ -45,17 +54,23 @@ class Heartbeat:
             self._thread.join()
 
 
-def avoid_processor_of(other: threading.Thread) -> None:
-    """Keep the calling thread off the processor that another thread runs on, where that can be told.
+def _processor() -> int | None:
+    """Return the processor that the calling thread runs on, where that can be told."""
+    try:
+        with open("/proc/thread-self/stat", "rb") as file:  # noqa: PTH123  # not a user's
+            # The 39th field; the second is a name in parentheses, which may hold spaces.
+            return int(file.read().rpartition(b")")[2].split()[36])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _avoid(processor: int | None) -> None:
+    """Keep the calling thread off a processor, if there is another one.
 
     Linux tends to wake a thread on the processor of the one that woke it, which then has to wait.
     """
-    try:
-        with open(f"/proc/self/task/{other.native_id}/stat", "rb") as file:  # noqa: PTH123  # not a user's
-            # The 39th field; the second is a name in parentheses, which may hold spaces.
-            processor = int(file.read().rpartition(b")")[2].split()[36])
+    if processor is not None:
         allowed = os.sched_getaffinity(0) - {processor}
         if allowed:
-            os.sched_setaffinity(0, allowed)
-    except (OSError, AttributeError, ValueError, IndexError):
-        return  # it then runs wherever the system has it run
+            with contextlib.suppress(OSError):  # it then runs wherever the system has it run
+                os.sched_setaffinity(0, allowed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import math
 import os
 import threading
 import time
@@ -36,6 +37,11 @@ _BLOCK_BYTES = 1 << 21
 # Making blocks of rows that are at least this large is left to another thread, as it then outweighs what
 # it costs to hand them over.
 _LARGE_ROW_BYTES = 1 << 9
+
+# At which age of a step all are kept: by who records, at the end of a block, or else by the heartbeat. These
+# are parts of how old it may become. A thread that wants its turn has the one that runs most of the time wake
+# it at every opportunity, which costs more than what it then does: so it is left asleep if possible.
+_SOON, _OLDEST = 0.25, 0.75
 
 # What the writer collects, in one flat list: for each reset and each step
 #     observation, action, reward, outcome, time, info
@@ -105,9 +111,18 @@ class StreamWriter:
         observations: The column of the observation space.
         actions: The column of the action space.
         facts: What the column of sessions is to say of this one, frozen.
+        flush_seconds: How old a step may become before the store keeps it. Where a block is soon full, this
+            is seen to; else somebody has to call `flush` in time.
     """
 
-    def __init__(self, store: ArrayStore, observations: Column, actions: Column, facts: bytes) -> None:
+    def __init__(
+        self,
+        store: ArrayStore,
+        observations: Column,
+        actions: Column,
+        facts: bytes,
+        flush_seconds: float = math.inf,
+    ) -> None:
         self._store = store
         self._lock = threading.Lock()
         self._observation_column, self._action_column = observations, actions
@@ -118,8 +133,14 @@ class StreamWriter:
         self._in_episode = False
         self._in_steps = False  # and the dtypes are decided
         self._episode: _OpenEpisode | None = None  # as of the events that are written
+        self._has_news = False  # since everything was last kept
+        self._ended: list[tuple[Any, ...]] = []  # rows of the table of episodes, for the store
         self._latest: Any = None  # the observation of the last event written, which waits for its action
         self._info_bytes = 0  # of the events
+        self._flush_seconds = flush_seconds
+        #: When everything collected so far was last kept, on the clock `time.monotonic`.
+        self.kept_at = time.monotonic()
+        self._due = self.kept_at + _SOON * flush_seconds
         self._parent: int | None = None  # who records, if this is a forked process
         #: What went wrong, after which nothing is written any more.
         self.failure: Exception | None = None
@@ -150,8 +171,10 @@ class StreamWriter:
         plain = column.plain_form()
         self._plain_dtype = None if plain is None else plain[0]
         self._plain_shape = () if plain is None else plain[1]
+        self._number_type: type | None = None
         self._smallest, self._largest = 1, 0  # which no number is between
         if isinstance(self._action_column, NumberColumn):
+            self._number_type = self._action_column.dtype.type
             self._smallest, self._largest = self._action_column.smallest, self._action_column.largest
         self._steps = _TableWriter(self._store, step_columns(column, self._action_column))
         self._episodes = _TableWriter(self._store, episode_columns(column))
@@ -234,10 +257,7 @@ class StreamWriter:
         """See `Writer.write_step`."""
         if not self._in_steps:
             self._begin_steps(observation, action)
-        if terminated is not False or truncated is not False:
-            outcome = int(_as_bool(terminated, "terminated")) + 2 * int(_as_bool(truncated, "truncated"))
-        else:
-            outcome = 0
+        outcome = 0 if terminated is False and truncated is False else _as_outcome(terminated, truncated)
         if type(reward) is not float:
             reward = _as_float(reward)
         if info:
@@ -278,7 +298,9 @@ class StreamWriter:
         def step_and_write(action: Any) -> Any:
             if not state.in_episode:
                 state.refuse()
-            given = action if type(action) is int else nested.copy(action)  # the env may change it
+            kind = type(action)
+            # The env may change an array.
+            given = action if kind is int or kind is self._number_type else nested.copy(action)
             try:
                 observation, reward, terminated, truncated, info = result = env.step(action)
                 # Most steps are of this kind. They do without the calls that others take.
@@ -286,16 +308,22 @@ class StreamWriter:
                     type(observation) is _ndarray
                     and observation.dtype is self._plain_dtype
                     and observation.shape == self._plain_shape
-                    and terminated is False
-                    and truncated is False
                     and type(reward) is float
                     and type(info) is dict
                     and not info
                     and self._in_steps
-                    and type(given) is int
-                    and self._smallest <= given <= self._largest
+                    and (
+                        kind is self._number_type
+                        or (kind is int and self._smallest <= given <= self._largest)
+                    )
                 ):
-                    add((observation.tobytes(), given, reward, 0, clock(), b""))
+                    if terminated is False and truncated is False:
+                        add((observation.tobytes(), given, reward, 0, clock(), b""))
+                    else:
+                        outcome = _as_outcome(terminated, truncated)
+                        add((observation.tobytes(), given, reward, outcome, clock(), b""))
+                        if outcome:
+                            self._in_episode = self._in_steps = state.in_episode = False
                     if len(events) >= self._block_items:
                         self.on_full_block()
                     return result
@@ -344,14 +372,19 @@ class StreamWriter:
         """
         with Uninterrupted(), self._lock:
             self._take_events()
-            if self.failure is None and self._episode is not None:
-                self._end_episodes([self._ended(self._episode, Ending.UNFINISHED, self._latest)])
-                self._episode = None
+            if self._episode is not None:
+                self._ended.append(self._episode_row(Ending.UNFINISHED, self._latest, self._rows))
+                self._episode, self._has_news = None, True
             self._keep()
         if self.failure is not None:
             raise RecordingError(
                 f"recording stopped, and what came after is not recorded: {self.failure}"
             ) from self.failure
+
+    @property
+    def has_block(self) -> bool:
+        """Whether a block waits to be written."""
+        return len(self._events) >= self._block_items or self._info_bytes > _BLOCK_BYTES
 
     @property
     def is_behind(self) -> bool:
@@ -362,7 +395,7 @@ class StreamWriter:
         """Hand what was collected to the store."""
         with Uninterrupted(), self._lock:
             self._take_events()
-            if self._store.is_full:
+            if self._store.is_full or time.monotonic() >= self._due:
                 self._keep()
 
     def flush(self) -> None:
@@ -374,10 +407,14 @@ class StreamWriter:
             self._keep()
 
     def _keep(self) -> None:
+        self.kept_at = time.monotonic()
+        self._due = self.kept_at + _SOON * self._flush_seconds
         self._take_events()
-        if self.failure is None:
+        if self._has_news and self.failure is None:
             try:
+                self._write_episodes()
                 self._store.flush(self._open_rows())
+                self._has_news = False
             except Exception as error:
                 self._fail(error)
 
@@ -386,24 +423,25 @@ class StreamWriter:
         # What comes is let go, also if there is no room for its dtype.
         self._freeze_observation = self._freeze_action = _let_go
         self._events.clear()
+        self._ended.clear()
 
     def _open_rows(self) -> dict[str, Rows]:
         """Return the row of the episode that is under way, as if it were cut now."""
         if self._episode is None:
             return {}
-        row = self._ended(self._episode, Ending.UNFINISHED, self._latest)
+        row = self._episode_row(Ending.UNFINISHED, self._latest, self._rows)
         return self._episodes.pack([[value] for value in row])
 
-    def _ended(
-        self, episode: _OpenEpisode, ending: int, final: Any, rows: int | None = None
-    ) -> tuple[Any, ...]:
-        first_row, arguments, time, info = episode
-        length = (self._rows if rows is None else rows) - first_row
-        return first_row, length, ending, self._session, arguments, time, info, final
+    def _episode_row(self, ending: int, final: Any, rows: int) -> tuple[Any, ...]:
+        """Return the row of the episode that is under way, should it end before that row of the steps."""
+        assert self._episode is not None
+        first_row, arguments, time, info = self._episode
+        return first_row, rows - first_row, ending, self._session, arguments, time, info, final
 
-    def _end_episodes(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        if rows:
-            self._episodes.write(list(zip(*rows, strict=True)))
+    def _write_episodes(self) -> None:
+        if self._ended:
+            self._episodes.write(list(zip(*self._ended, strict=True)))
+            self._ended.clear()
 
     def _take_events(self) -> None:
         """Hand the events to the store as rows of the tables."""
@@ -411,6 +449,7 @@ class StreamWriter:
         events = self._events[:count]
         del self._events[:count]
         self._info_bytes = 0
+        self._has_news = self._has_news or bool(events)
         if events and self.failure is None:
             try:
                 self._write_events(*(events[position::_WIDTH] for position in range(_WIDTH)))
@@ -433,27 +472,28 @@ class StreamWriter:
         self._latest = observations[-1]
         marked = np.flatnonzero(outcome)
         rows_after = self._rows + np.cumsum(is_step)
-        ended = []
         for event, rows in zip(marked.tolist(), rows_after[marked].tolist(), strict=True):
             if outcomes[event] == _RESET:
                 if self._episode is not None:
-                    ended.append(self._ended(self._episode, Ending.UNFINISHED, before[event], rows))
+                    self._ended.append(self._episode_row(Ending.UNFINISHED, before[event], rows))
                 self._episode = _OpenEpisode(rows, actions[event], times[event], infos[event])
             elif self._episode is not None:
-                row = self._ended(self._episode, outcomes[event], observations[event], rows)
-                ended.append(row)
+                self._ended.append(self._episode_row(outcomes[event], observations[event], rows))
                 self._episode = None
+        floats = np.array([rewards, times])
         if not is_step.all():
             chosen = is_step.tolist()
-            before, actions, rewards, times, infos = (
-                list(itertools.compress(values, chosen))
-                for values in (before, actions, rewards, times, infos)
+            before, actions, infos = (
+                list(itertools.compress(values, chosen)) for values in (before, actions, infos)
             )
-            outcome = outcome[is_step]
+            outcome, floats = outcome[is_step], floats[:, is_step]
         if before:
-            self._steps.write([before, actions, rewards, (outcome & 1).view(bool), outcome > 1, times, infos])
+            flags = (outcome & 1).view(bool), outcome > 1
+            self._steps.write([before, actions, floats[0], *flags, floats[1], infos])
         self._rows = int(rows_after[-1])
-        self._end_episodes(ended)
+        # Those of many blocks together, as it takes as long to write a few as to write many.
+        if len(self._ended) * _WIDTH >= self._block_items:
+            self._write_episodes()
 
 
 def _let_go(value: Any) -> None:
@@ -469,7 +509,14 @@ def _as_float(reward: Any) -> float:
     raise SpaceError(f"expected a reward that is one number, which float64 holds, found {reward!r}")
 
 
+def _as_outcome(terminated: Any, truncated: Any) -> int:
+    """Return the `Ending` of an episode that ends so, or 0 if it goes on."""
+    return int(_as_bool(terminated, "terminated")) + 2 * int(_as_bool(truncated, "truncated"))
+
+
 def _as_bool(flag: Any, name: str) -> bool:
+    if type(flag) is bool:
+        return flag
     array = np.asarray(flag)
     if array.size == 1 and array.dtype.kind in "biu" and array.item() in (0, 1):
         return bool(array.item())
@@ -505,7 +552,7 @@ class StoreWriter(Writer):
         with Uninterrupted():
             store = self.open_store(header)
             try:
-                stream = StreamWriter(store, *columns, frozen)
+                stream = StreamWriter(store, *columns, frozen, self.flush_seconds or math.inf)
             except BaseException:
                 store.close()
                 raise
@@ -596,32 +643,32 @@ if hasattr(os, "register_at_fork"):
 
 
 def _start_heartbeat(writer: StoreWriter, stream: StreamWriter, seconds: float) -> Heartbeat:
-    """Have a thread keep what was recorded, and, where rows are large, make blocks of them."""
+    """Have a thread keep what nobody else does in time, and, where rows are large, make blocks of them."""
     reference = weakref.ref(writer)
-    interval = seconds / 2  # for a step may come right after a beat, and the beat itself takes a while
-    due = time.monotonic() + interval
+    # Keeping it takes a while, too.
+    oldest = _OLDEST * seconds
 
-    def beat() -> bool:
-        nonlocal due
+    def beat() -> float | None:
         # It is held as long as this runs: were it forgotten meanwhile, it would wait for itself.
         held = reference()
         if held is None:
-            return False
-        if time.monotonic() < due:
-            stream.flush_block()
-        else:
+            return None
+        if time.monotonic() >= stream.kept_at + oldest:
             stream.flush()
-            due = time.monotonic() + interval
+        elif stream.has_block:
+            stream.flush_block()
         if stream.failure is not None:
             warnings.warn(
                 f"recording has stopped, the env goes on: {stream.failure}",
                 RecordingStoppedWarning,
                 stacklevel=1,
             )
-        return stream.failure is None
+            return None
+        return max(0.0, stream.kept_at + oldest - time.monotonic())
 
-    heartbeat = Heartbeat(beat, interval)
-    if stream.row_bytes >= _LARGE_ROW_BYTES:
+    has_large_rows = stream.row_bytes >= _LARGE_ROW_BYTES
+    heartbeat = Heartbeat(beat, oldest, aside=has_large_rows)
+    if has_large_rows:
         stream.on_full_block = functools.partial(_make_block_elsewhere, stream, heartbeat)
     return heartbeat
 
