@@ -87,7 +87,10 @@ class Column(ABC):
 
     @abstractmethod
     def pack(self, frozen: Sequence[Any]) -> dict[str, np.ndarray]:
-        """Turn frozen values into rows of the arrays; ends count from 0."""
+        """Turn frozen values into rows of the arrays; ends count from 0.
+
+        Columns with a single array may be given the rows as an array already.
+        """
 
     def pack_rows(self, frozen: Sequence[Any]) -> dict[str, Rows]:
         """Do as `pack`, but leave large rows apart, as they were frozen; `release` is to follow."""
@@ -104,10 +107,6 @@ class Column(ABC):
     @abstractmethod
     def null(self) -> Any:
         """Return the value that stands for no action: NaN for floats, zeros, or nothing."""
-
-    def plain_form(self) -> tuple[np.dtype[Any], tuple[int, ...]] | None:
-        """Return dtype and shape of the arrays for which `freeze` is nothing but `tobytes`, if any are."""
-        return None
 
     def release(self, frozen: Sequence[Any]) -> None:
         """Take back frozen values that are packed and needed no more; most columns have no use for them."""
@@ -186,9 +185,6 @@ class ArrayColumn(Column):
             copy[...] = value
         return copy
 
-    def plain_form(self) -> tuple[np.dtype[Any], tuple[int, ...]] | None:
-        return None if self._is_large else (self.dtype, self.shape)
-
     def release(self, frozen: Sequence[bytes | np.ndarray]) -> None:
         if self._is_large and len(self._pool) < _MOST_POOLED:
             self._pool.extend(frozen)  # type: ignore[arg-type]  # large values are arrays
@@ -207,7 +203,9 @@ class ArrayColumn(Column):
             array = array.reshape(self.shape)
         return array
 
-    def pack(self, frozen: Sequence[Any]) -> dict[str, np.ndarray]:
+    def pack(self, frozen: Sequence[Any] | np.ndarray) -> dict[str, np.ndarray]:
+        if isinstance(frozen, np.ndarray):
+            return {"": frozen}
         rows = np.frombuffer(bytearray().join(frozen), dtype=self.dtype)  # writable
         return {"": rows.reshape((len(frozen), *self.shape))}
 

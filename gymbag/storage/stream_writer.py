@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import math
 import os
 import threading
@@ -13,55 +12,37 @@ import warnings
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from gymbag import nested
-from gymbag.columns import Column, LossyCastError, NumberColumn, Rows, ValueColumn, promote
+from gymbag.columns import Column, LossyCastError, Rows, ValueColumn, promote
 from gymbag.compound_columns import join, under
 from gymbag.episode import Ending
 from gymbag.errors import RecordingError, RecordingStoppedWarning, SpaceError, StorageError
 from gymbag.infos import InfoEncoder
 from gymbag.space_columns import column_of
 from gymbag.storage.base import Header, RecordingState, Writer
+from gymbag.storage.events import LARGE_ROW_BYTES, RESET, Block, ListedEvents, choose, events_of
 from gymbag.storage.heartbeat import Heartbeat
 from gymbag.storage.stream import ArrayStore, array_specs, episode_columns, step_columns
 from gymbag.uninterrupted import Uninterrupted
 
-# Rows are handed to the store when they are this many, or fill about this many bytes. Of more, the values
-# would no longer be in the processor's cache by then.
-_BLOCK_ROWS = 1024
-_BLOCK_BYTES = 1 << 21
+# Rows of episodes are handed to the store when they are this many, or fill about this many bytes.
+_EPISODES, _EPISODES_BYTES = 1024, 1 << 21
 
-# Making blocks of rows that are at least this large is left to another thread, as it then outweighs what
-# it costs to hand them over.
-_LARGE_ROW_BYTES = 1 << 9
 
 # At which age of a step all are kept: by who records, at the end of a block, or else by the heartbeat. These
 # are parts of how old it may become. A thread that wants its turn has the one that runs most of the time wake
 # it at every opportunity, which costs more than what it then does: so it is left asleep if possible.
 _SOON, _OLDEST = 0.25, 0.75
 
-# What the writer collects, in one flat list: for each reset and each step
-#     observation, action, reward, outcome, time, info
-# A flat list that is split by slicing is the fastest way to collect values that there is in Python; and its
-# `extend` is one instruction: an event is there or it is not, whatever interrupts.
-_WIDTH = 6
-# The outcome of a step is an `Ending`; that of a reset is this. Its action is the arguments of the reset.
-_RESET = 4
-
-
 _ndarray = np.ndarray  # found faster than by way of its module
 
 
-class _OpenEpisode(NamedTuple):
-    """What is known of the episode that is under way: most of its row in the table of episodes."""
-
-    first_row: int
-    arguments: bytes
-    time: float
-    info: bytes
+# What is known of the episode that is under way: its first row; arguments, time and info of its reset.
+_OpenEpisode = tuple[int, bytes, float, bytes]
 
 
 class _TableWriter:
@@ -128,15 +109,12 @@ class StreamWriter:
         self._observation_column, self._action_column = observations, actions
         self._encode_info = InfoEncoder("info")
         self._encode_arguments = InfoEncoder("reset argument ")
-        self._events: list[Any] = []
-        self._add = self._events.extend
         self._in_episode = False
         self._in_steps = False  # and the dtypes are decided
         self._episode: _OpenEpisode | None = None  # as of the events that are written
         self._has_news = False  # since everything was last kept
         self._ended: list[tuple[Any, ...]] = []  # rows of the table of episodes, for the store
         self._latest: Any = None  # the observation of the last event written, which waits for its action
-        self._info_bytes = 0  # of the events
         self._flush_seconds = flush_seconds
         #: When everything collected so far was last kept, on the clock `time.monotonic`.
         self.kept_at = time.monotonic()
@@ -168,20 +146,15 @@ class StreamWriter:
         column = self._observation_column = self._observation_column.with_dtypes(observations)
         self._action_column = self._action_column.with_dtypes(actions)
         self._freeze_observation, self._freeze_action = column.freeze, self._action_column.freeze
-        plain = column.plain_form()
-        self._plain_dtype = None if plain is None else plain[0]
-        self._plain_shape = () if plain is None else plain[1]
-        self._number_type: type | None = None
-        self._smallest, self._largest = 1, 0  # which no number is between
-        if isinstance(self._action_column, NumberColumn):
-            self._number_type = self._action_column.dtype.type
-            self._smallest, self._largest = self._action_column.smallest, self._action_column.largest
         self._steps = _TableWriter(self._store, step_columns(column, self._action_column))
         self._episodes = _TableWriter(self._store, episode_columns(column))
-        row_bytes = column.row_bytes + self._action_column.row_bytes
-        #: Bytes of a row, of ragged columns only the part that is the same for all.
-        self.row_bytes = row_bytes
-        self._block_items = _WIDTH * max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // max(row_bytes, 1)))
+        self._events = events_of(column, self._action_column)
+        self._most_ended = max(1, min(_EPISODES, _EPISODES_BYTES // max(column.row_bytes, 1)))
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row, of ragged columns only the part that is the same for all."""
+        return self._observation_column.row_bytes + self._action_column.row_bytes
 
     def _make_room(self, observation: Any, action: Any = None) -> None:
         """Change the dtypes of the arrays so that they hold these values exactly, besides those they hold.
@@ -242,7 +215,9 @@ class StreamWriter:
             self._make_room(observation)
             frozen = self._freeze_observation(observation)
         self._in_episode, self._in_steps = True, self._dtypes_decided
-        self._add((frozen, arguments, 0.0, _RESET, time, encoded))
+        self._events.add_reset(frozen, arguments, time, encoded)
+        if self._events.is_full:
+            self.on_full_block()
 
     def write_step(
         self,
@@ -260,29 +235,16 @@ class StreamWriter:
         outcome = 0 if terminated is False and truncated is False else _as_outcome(terminated, truncated)
         if type(reward) is not float:
             reward = _as_float(reward)
-        if info:
-            encoded = self._encode_info(info)
-            self._info_bytes += len(encoded)
-        else:
-            encoded = b""
+        encoded = self._encode_info(info) if info else b""
         try:
-            self._add(
-                (
-                    self._freeze_observation(observation),
-                    self._freeze_action(action),
-                    reward,
-                    outcome,
-                    time,
-                    encoded,
-                )
-            )
+            frozen = self._freeze_observation(observation), self._freeze_action(action)
         except LossyCastError:
             self._make_room(observation, action)
             frozen = self._freeze_observation(observation), self._freeze_action(action)
-            self._add((*frozen, reward, outcome, time, encoded))
+        self._events.add_step(*frozen, reward, outcome, time, encoded)
         if outcome:
             self._in_episode = self._in_steps = False
-        if len(self._events) >= self._block_items or self._info_bytes > _BLOCK_BYTES:
+        if self._events.is_full:
             self.on_full_block()
 
     def recorded_step(
@@ -293,38 +255,41 @@ class StreamWriter:
         state: RecordingState,
     ) -> Callable[[Any], Any]:
         """See `Writer.recorded_step`."""
-        events, add, write_step = self._events, self._add, self.write_step
+        write_step = self.write_step
 
         def step_and_write(action: Any) -> Any:
             if not state.in_episode:
                 state.refuse()
+            events: Any = self._events
             kind = type(action)
             # The env may change an array.
-            given = action if kind is int or kind is self._number_type else nested.copy(action)
+            given = action if kind is int or kind is events.number_type else nested.copy(action)
             try:
                 observation, reward, terminated, truncated, info = result = env.step(action)
                 # Most steps are of this kind. They do without the calls that others take.
                 if (
                     type(observation) is _ndarray
-                    and observation.dtype is self._plain_dtype
-                    and observation.shape == self._plain_shape
+                    and observation.dtype is events.plain_dtype
+                    and observation.shape == events.plain_shape
                     and type(reward) is float
                     and type(info) is dict
                     and not info
                     and self._in_steps
                     and (
-                        kind is self._number_type
-                        or (kind is int and self._smallest <= given <= self._largest)
+                        kind is events.number_type
+                        or (kind is int and events.smallest <= given <= events.largest)
                     )
                 ):
                     if terminated is False and truncated is False:
-                        add((observation.tobytes(), given, reward, 0, clock(), b""))
+                        outcome = 0
                     else:
                         outcome = _as_outcome(terminated, truncated)
-                        add((observation.tobytes(), given, reward, outcome, clock(), b""))
-                        if outcome:
-                            self._in_episode = self._in_steps = state.in_episode = False
-                    if len(events) >= self._block_items:
+                    end = events.end
+                    events.pack(events.buffer, end, observation.tobytes(), given, reward, outcome, clock())
+                    events.end = end = end + events.size
+                    if outcome:
+                        self._in_episode = self._in_steps = state.in_episode = False
+                    if end >= events.limit:
                         self.on_full_block()
                     return result
                 chosen = choose_info(info)
@@ -384,12 +349,12 @@ class StreamWriter:
     @property
     def has_block(self) -> bool:
         """Whether a block waits to be written."""
-        return len(self._events) >= self._block_items or self._info_bytes > _BLOCK_BYTES
+        return self._events.is_full
 
     @property
     def is_behind(self) -> bool:
         """Whether several blocks wait to be written."""
-        return len(self._events) > 2 * self._block_items
+        return isinstance(self._events, ListedEvents) and self._events.is_overfull
 
     def flush_block(self) -> None:
         """Hand what was collected to the store."""
@@ -422,7 +387,7 @@ class StreamWriter:
         self.failure = error
         # What comes is let go, also if there is no room for its dtype.
         self._freeze_observation = self._freeze_action = _let_go
-        self._events.clear()
+        self._events = ListedEvents(1)
         self._ended.clear()
 
     def _open_rows(self) -> dict[str, Rows]:
@@ -445,55 +410,59 @@ class StreamWriter:
 
     def _take_events(self) -> None:
         """Hand the events to the store as rows of the tables."""
-        count = len(self._events)
-        events = self._events[:count]
-        del self._events[:count]
-        self._info_bytes = 0
-        self._has_news = self._has_news or bool(events)
-        if events and self.failure is None:
+        block = self._events.take()
+        if block is None:
+            return
+        self._has_news = True
+        if self.failure is None:
             try:
-                self._write_events(*(events[position::_WIDTH] for position in range(_WIDTH)))
+                self._write_block(block)
             except Exception as error:
                 self._fail(error)
 
-    def _write_events(
-        self,
-        observations: list[Any],
-        actions: list[Any],
-        rewards: list[float],
-        outcomes: list[int],
-        times: list[float],
-        infos: list[bytes],
-    ) -> None:
-        outcome = np.frombuffer(bytearray(outcomes), np.uint8)
-        is_step = outcome != _RESET
+    def _write_block(self, block: Block) -> None:
+        is_step = block.outcomes != RESET
         # Row t has the observation before action t, which came with the event before.
-        before = [self._latest, *observations[:-1]]
-        self._latest = observations[-1]
-        marked = np.flatnonzero(outcome)
-        rows_after = self._rows + np.cumsum(is_step)
-        for event, rows in zip(marked.tolist(), rows_after[marked].tolist(), strict=True):
-            if outcomes[event] == _RESET:
-                if self._episode is not None:
-                    self._ended.append(self._episode_row(Ending.UNFINISHED, before[event], rows))
-                self._episode = _OpenEpisode(rows, actions[event], times[event], infos[event])
-            elif self._episode is not None:
-                self._ended.append(self._episode_row(outcomes[event], observations[event], rows))
-                self._episode = None
-        floats = np.array([rewards, times])
+        before = block.observations_before(self._latest)
+        self._note_episodes(block, is_step)
+        actions, rewards, outcomes, times, infos = (
+            block.actions,
+            block.rewards,
+            block.outcomes,
+            block.times,
+            block.infos,
+        )
         if not is_step.all():
-            chosen = is_step.tolist()
-            before, actions, infos = (
-                list(itertools.compress(values, chosen)) for values in (before, actions, infos)
+            before, actions, rewards, outcomes, times = (
+                choose(values, is_step) for values in (before, actions, rewards, outcomes, times)
             )
-            outcome, floats = outcome[is_step], floats[:, is_step]
-        if before:
-            flags = (outcome & 1).view(bool), outcome > 1
-            self._steps.write([before, actions, floats[0], *flags, floats[1], infos])
-        self._rows = int(rows_after[-1])
+            infos = infos and choose(infos, is_step)
+        if len(before):
+            flags = (outcomes & Ending.TERMINATED).astype(bool), (outcomes & Ending.TRUNCATED).astype(bool)
+            self._steps.write([before, actions, rewards, *flags, times, infos or [b""] * len(before)])
+            self._rows += len(before)
         # Those of many blocks together, as it takes as long to write a few as to write many.
-        if len(self._ended) * _WIDTH >= self._block_items:
+        if len(self._ended) >= self._most_ended:
             self._write_episodes()
+
+    def _note_episodes(self, block: Block, is_step: np.ndarray) -> None:
+        """Take note of the episodes that begin or end in a block, and of its last observation."""
+        marked = np.flatnonzero(block.outcomes)
+        *observations, latest = block.frozen_observations(np.append(marked, -1))
+        rows_after = self._rows + np.cumsum(is_step)[marked]
+        columns = (marked, block.outcomes[marked], rows_after, block.times[marked])
+        values = (column.tolist() for column in columns)
+        for event, outcome, rows, moment, observation in zip(*values, observations, strict=True):
+            if outcome == RESET:
+                if self._episode is not None:
+                    before = block.frozen_observations(np.array([event - 1]))[0] if event else self._latest
+                    self._ended.append(self._episode_row(Ending.UNFINISHED, before, rows))
+                arguments, info = block.resets[event]
+                self._episode = rows, arguments, moment, info
+            elif self._episode is not None:
+                self._ended.append(self._episode_row(outcome, observation, rows))
+                self._episode = None
+        self._latest = latest
 
 
 def _let_go(value: Any) -> None:
@@ -666,7 +635,7 @@ def _start_heartbeat(writer: StoreWriter, stream: StreamWriter, seconds: float) 
             return None
         return max(0.0, stream.kept_at + oldest - time.monotonic())
 
-    has_large_rows = stream.row_bytes >= _LARGE_ROW_BYTES
+    has_large_rows = stream.row_bytes >= LARGE_ROW_BYTES
     heartbeat = Heartbeat(beat, oldest, aside=has_large_rows)
     if has_large_rows:
         stream.on_full_block = functools.partial(_make_block_elsewhere, stream, heartbeat)

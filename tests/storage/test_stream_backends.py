@@ -26,11 +26,11 @@ from gymbag.columns import ArraySpec
 from gymbag.errors import RecordingError, SpaceError, StorageError
 from gymbag.infos import UnstorableInfoWarning
 from gymbag.storage.base import Reader, Writer
+from gymbag.storage.events import _BLOCK_BYTES, _LISTED, _PACKED
 from gymbag.storage.hdf5_reader import HDF5Reader
 from gymbag.storage.hdf5_store import rows_per_chunk
 from gymbag.storage.hdf5_writer import HDF5Writer
 from gymbag.storage.memory import MemoryWriter
-from gymbag.storage.stream_writer import _BLOCK_BYTES, _BLOCK_ROWS
 
 T, U, B, X = "terminated", "truncated", "terminated and truncated", "unfinished"
 EVERY_FORM = [(0, X), (3, T), (1, U), (0, X), (0, X), (2, X), (4, B), (0, X)]
@@ -117,12 +117,12 @@ def test_infos_options_and_seeds_of_every_kind_come_back(backend: Any, info: Any
 
 CHUNK_ROWS = rows_per_chunk("observations", ArraySpec(np.dtype("f4"), (3,)))
 BORDERS = [
-    pytest.param(BOX, [_BLOCK_ROWS - 1, 0, 1, 1, _BLOCK_ROWS, _BLOCK_ROWS + 1, 0, 3], id="blocks"),
+    pytest.param(BOX, [_PACKED - 1, 0, 1, 1, _PACKED, _PACKED + 1, 0, 3], id="blocks"),
     # A chunk of this space is as long as a block that is read ahead.
     pytest.param(BOX, [CHUNK_ROWS - 1, 1, CHUNK_ROWS, 2], id="chunks"),
     pytest.param(IMAGE, [_BLOCK_BYTES // 100_800 - 1, 1, 0, 1, 9, 10, 11, 1], id="images"),
-    pytest.param(space_case("Text"), [1023, 1, 1, 1024, 0, 20], id="ragged"),
-    pytest.param(DISCRETE, [1] * (_BLOCK_ROWS + 6), id="episodes"),
+    pytest.param(space_case("Text"), [_LISTED - 1, 1, 1, _LISTED, 0, 20], id="ragged"),
+    pytest.param(DISCRETE, [1] * (_PACKED + 6), id="episodes"),
 ]
 
 
