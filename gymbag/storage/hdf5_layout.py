@@ -23,11 +23,13 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5d, h5l, h5o
 
 from gymbag import json_values
 from gymbag.errors import DamagedFileError, StorageError
 from gymbag.spaces import Description
 from gymbag.storage.base import Header
+from gymbag.storage.stored_array import StoredArray
 
 FORMAT = "gymbag"
 #: Readers of 1.x read every 1.y: what a newer minor version adds may be ignored.
@@ -106,15 +108,20 @@ def find_data_sets(file: h5py.File) -> list[str]:
     return [name for name, node in walk(file) if isinstance(node, h5py.Group)]
 
 
-def arrays_of(group: h5py.Group) -> dict[str, h5py.Dataset]:
+def arrays_of(group: h5py.Group) -> dict[str, StoredArray]:
     """Return the arrays of a data set by their paths."""
-    arrays: dict[str, h5py.Dataset] = {}
+    paths: list[bytes] = []
 
-    def take(path: str, node: h5py.HLObject) -> None:
-        if isinstance(node, h5py.Dataset) and node.shape:
-            arrays[path] = node
+    def take(path: bytes, link: h5l.LinkInfo) -> None:
+        if link.type == h5l.TYPE_HARD:
+            paths.append(path)
 
-    group.visititems(take)
+    group.id.links.visit(take, info=True)
+    arrays = {}
+    for path in paths:
+        node = h5o.open(group.id, path)
+        if isinstance(node, h5d.DatasetID) and (shape := node.shape):
+            arrays[path.decode()] = StoredArray(node, shape)
     return arrays
 
 

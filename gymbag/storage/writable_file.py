@@ -10,14 +10,14 @@ import contextlib
 import functools
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 
 from gymbag.errors import DamagedFileError, FileInUseError, GymbagError, StorageError
-from gymbag.storage.folding import fold
+from gymbag.storage.folding import KnownArray, fold
 from gymbag.storage.journal import Journal, JournalReader, NewRows, check_base, journal_path, read_header
 from gymbag.storage.lock import LockedFile, share
 from gymbag.storage.open_files import open_for_writer
@@ -36,6 +36,7 @@ class WritableFile:
 
     Attributes:
         path: The file.
+        known: What is known of the arrays of each data set, so that a change need not look it up.
         journal: Takes rows, until `fold` or `change` puts them into the file.
         repaired: Whether a killed writer had left something in the journal.
 
@@ -47,6 +48,7 @@ class WritableFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.known: dict[str, Mapping[str, KnownArray]] = {}
         self._descriptor = -1
         self._opened: h5py.File | None = None
         self._lock = _lock(path)
@@ -166,7 +168,7 @@ class WritableFile:
                 with self._transaction() as file:
                     if reader is not None:
                         reader.advance()
-                        fold(file, reader)
+                        fold(file, reader, self.known)
                     yield file
                 self._begin_journal()
 
