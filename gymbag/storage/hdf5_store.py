@@ -17,7 +17,7 @@ from gymbag.storage.codecs import Compression, choose_filters
 from gymbag.storage.folding import rewrite
 from gymbag.storage.hdf5_layout import arrays_of, create_data_set
 from gymbag.storage.journal import NewRows
-from gymbag.storage.stored_array import ArrayForm, StoredArray, create_array
+from gymbag.storage.stored_array import ArrayForm, StoredArray, create_arrays
 from gymbag.storage.stream import ArrayStore
 from gymbag.storage.writable_file import WritableFile
 
@@ -200,11 +200,9 @@ class HDF5Store(ArrayStore):
         with self.file.change() as opened:
             if self._name not in opened:
                 create_data_set(opened, self._header)
-            group = opened[self._name].id
-            for path, spec in specs.items():
-                form = self._form(path, spec)
-                create_array(group, path, form)
-                self._arrays[path] = _GrowingArray(path, form)
+            forms = {path: self._form(path, spec) for path, spec in specs.items()}
+            create_arrays(opened[self._name].id, forms)
+            self._arrays.update({path: _GrowingArray(path, form) for path, form in forms.items()})
 
     def _form(self, path: str, spec: ArraySpec) -> ArrayForm:
         rows = rows_per_chunk(path, spec)
@@ -221,7 +219,7 @@ class HDF5Store(ArrayStore):
             for path, spec in specs.items():
                 form = self._form(path, spec)
                 narrow = StoredArray(h5d.open(group.id, path.encode()), form=self._arrays[path].form)
-                wider = create_array(group.id, path + _WIDER, form)
+                (wider,) = create_arrays(group.id, {path + _WIDER: form}).values()
                 rewrite(narrow, wider)
                 del group[path]
                 group.move(path + _WIDER, path)

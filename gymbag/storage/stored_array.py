@@ -8,6 +8,7 @@ never changes of an array is looked up once, and may be handed on to who opens i
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,28 +96,50 @@ class StoredArray:
         self.id.write_direct_chunk((row, *(0 for _ in self.shape[1:])), data)
 
 
-def create_array(group: h5g.GroupID, path: str, form: ArrayForm) -> StoredArray:
-    """Make an array without rows, that may grow without bound, and the groups on the way to it."""
-    *parents, name = path.encode().split(b"/")
-    for parent in parents:
-        group = h5g.open(group, parent) if parent in group else _create_group(group, parent)
-    assert form.chunks is not None
-    options = h5p.create(h5p.DATASET_CREATE)
-    options.set_obj_track_times(False)
-    options.set_chunk(form.chunks)
-    set_filters(options, form.filters)
+def create_arrays(group: h5g.GroupID, forms: Mapping[str, ArrayForm]) -> dict[str, StoredArray]:
+    """Make arrays without rows, that may grow without bound, at these paths, and the groups on the way."""
+    groups = {"": group}
+    return {path: _create_array(groups, path, form) for path, form in forms.items()}
+
+
+def _create_array(groups: dict[str, h5g.GroupID], path: str, form: ArrayForm) -> StoredArray:
+    above, _, name = path.rpartition("/")
     # HDF5 wants every fixed axis to be at least as long as a chunk, which is at least 1.
     limits = (h5s.UNLIMITED, *(size or h5s.UNLIMITED for size in form.row_shape))
     shape = (0, *form.row_shape)
-    type_ = h5t.py_create(form.dtype, logical=True)
-    id = h5d.create(group, name, type_, h5s.create_simple(shape, limits), dcpl=options)
+    id = h5d.create(
+        _find_group(groups, above),
+        name.encode(),
+        h5t.py_create(form.dtype, logical=True),
+        h5s.create_simple(shape, limits),
+        dcpl=_creation_options(form.chunks, form.filters),
+    )
     return StoredArray(id, shape, form)
+
+
+def _find_group(groups: dict[str, h5g.GroupID], path: str) -> h5g.GroupID:
+    """Return a group, which is made if need be, and keep it."""
+    if path not in groups:
+        above, _, name = path.rpartition("/")
+        parent, encoded = _find_group(groups, above), name.encode()
+        is_there = encoded in parent
+        groups[path] = h5g.open(parent, encoded) if is_there else _create_group(parent, encoded)
+    return groups[path]
 
 
 def _create_group(parent: h5g.GroupID, name: bytes) -> h5g.GroupID:
     options = h5p.create(h5p.GROUP_CREATE)
     options.set_obj_track_times(False)
     return h5g.create(parent, name, gcpl=options)
+
+
+@functools.lru_cache(maxsize=64)
+def _creation_options(chunks: tuple[int, ...], filters: Filters) -> h5p.PropDCID:
+    options = h5p.create(h5p.DATASET_CREATE)
+    options.set_obj_track_times(False)
+    options.set_chunk(chunks)
+    set_filters(options, filters)
+    return options
 
 
 def _form_of(id: h5d.DatasetID, row_shape: tuple[int, ...]) -> ArrayForm:

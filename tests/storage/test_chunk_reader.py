@@ -20,7 +20,7 @@ from gymbag.errors import DamagedFileError, MissingExtraError
 from gymbag.storage import chunk_reader
 from gymbag.storage.chunk_reader import ChunkReader
 from gymbag.storage.codecs import choose_compression, choose_filters
-from gymbag.storage.stored_array import ArrayForm, StoredArray, create_array
+from gymbag.storage.stored_array import ArrayForm, StoredArray, create_arrays
 
 pytest.importorskip("hdf5plugin")
 
@@ -47,7 +47,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for compression in ("gzip", "zstd", "lzf", None):
                 filters = choose_filters(choose_compression(compression), rows.dtype)
                 form = ArrayForm(rows.dtype, shape, (CHUNK_ROWS, *(size or 1 for size in shape)), filters)
-                array = create_array(file.id, f"{compression}/{name}", form)
+                (array,) = create_arrays(file["/"].id, {f"{compression}/{name}": form}).values()
                 array.resize(LENGTH)
                 array.as_dataset()[...] = rows
             file.create_dataset(f"in one piece/{name}", data=rows)

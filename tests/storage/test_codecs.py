@@ -22,7 +22,7 @@ from gymbag.storage.codecs import (
     choose_filters,
 )
 from gymbag.storage.fletcher32 import fletcher32
-from gymbag.storage.stored_array import ArrayForm, StoredArray, create_array
+from gymbag.storage.stored_array import ArrayForm, StoredArray, create_arrays
 
 GZIP, ZSTD = choose_compression("gzip"), choose_compression("zstd")
 OURS = [
@@ -63,7 +63,7 @@ def make(
 ) -> h5py.Dataset:
     dtype = np.dtype(dtype)
     form = ArrayForm(dtype, shape, (chunk_rows, *shape), choose_filters(compression, dtype))
-    array = create_array(file.id, f"array{len(file)}", form)
+    (array,) = create_arrays(file["/"].id, {f"array{len(file)}": form}).values()
     return array.as_dataset()
 
 
