@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,7 +47,7 @@ def rows_per_chunk(path: str, spec: ArraySpec) -> int:
         most = _RAGGED_BYTES
     else:
         most = _EPISODES if path.startswith("episodes/") else _STEPS
-    fitting = _CHUNK_BYTES // max(spec.row_bytes, 1)
+    fitting = _CHUNK_BYTES // max(spec.dtype.itemsize * math.prod(spec.shape), 1)
     return min(1 << max(fitting.bit_length() - 1, 0), most)
 
 

@@ -104,17 +104,14 @@ def create_arrays(group: h5g.GroupID, forms: Mapping[str, ArrayForm]) -> dict[st
 
 def _create_array(groups: dict[str, h5g.GroupID], path: str, form: ArrayForm) -> StoredArray:
     above, _, name = path.rpartition("/")
-    # HDF5 wants every fixed axis to be at least as long as a chunk, which is at least 1.
-    limits = (h5s.UNLIMITED, *(size or h5s.UNLIMITED for size in form.row_shape))
-    shape = (0, *form.row_shape)
     id = h5d.create(
         _find_group(groups, above),
         name.encode(),
-        h5t.py_create(form.dtype, logical=True),
-        h5s.create_simple(shape, limits),
+        _file_type(form.dtype),
+        _growing_space(form.row_shape),
         dcpl=_creation_options(form.chunks, form.filters),
     )
-    return StoredArray(id, shape, form)
+    return StoredArray(id, (0, *form.row_shape), form)
 
 
 def _find_group(groups: dict[str, h5g.GroupID], path: str) -> h5g.GroupID:
@@ -131,6 +128,21 @@ def _create_group(parent: h5g.GroupID, name: bytes) -> h5g.GroupID:
     options = h5p.create(h5p.GROUP_CREATE)
     options.set_obj_track_times(False)
     return h5g.create(parent, name, gcpl=options)
+
+
+# Most arrays are of a few kinds, so that what describes them to HDF5 is made once.
+
+
+@functools.lru_cache(maxsize=64)
+def _file_type(dtype: np.dtype[Any]) -> h5t.TypeID:
+    return h5t.py_create(dtype, logical=True)
+
+
+@functools.lru_cache(maxsize=64)
+def _growing_space(row_shape: tuple[int, ...]) -> h5s.SpaceID:
+    # HDF5 wants every fixed axis to be at least as long as a chunk, which is at least 1.
+    limits = (h5s.UNLIMITED, *(size or h5s.UNLIMITED for size in row_shape))
+    return h5s.create_simple((0, *row_shape), limits)
 
 
 @functools.lru_cache(maxsize=64)

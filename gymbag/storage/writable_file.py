@@ -139,10 +139,13 @@ class WritableFile:
             raise
 
     @contextmanager
-    def change(self) -> Iterator[h5py.File]:
+    def change(self, last: bool = False) -> Iterator[h5py.File]:
         """Give the file, with all rows of the journal in it, to be changed; at the end of the block it is.
 
         If the block raises, nothing has happened.
+
+        Args:
+            last: Whether the journal takes no rows after this.
 
         Raises:
             StorageError: The file cannot be written.
@@ -170,7 +173,8 @@ class WritableFile:
                         reader.advance()
                         fold(file, reader, self.known)
                     yield file
-                self._begin_journal()
+                if not last:
+                    self._begin_journal()
 
     @contextmanager
     def _new_file(self) -> Iterator[None]:
@@ -188,9 +192,9 @@ class WritableFile:
                 making.unlink()
             raise
 
-    def fold(self) -> None:
-        """Put all rows of the journal into the file."""
-        with self.change():
+    def fold(self, last: bool = False) -> None:
+        """Put all rows of the journal into the file; see `change`."""
+        with self.change(last):
             pass
 
     def append(self, data_set: str, entries: Sequence[NewRows]) -> None:
@@ -240,7 +244,7 @@ class WritableFile:
         try:
             if self._descriptor >= 0 and self.journal.has_rows:
                 try:
-                    self.fold()
+                    self.fold(last=True)
                 except StorageError as error:
                     raise type(error)(
                         f"{error}; the latest rows stay in {journal_path(self.path).name} until somebody "
