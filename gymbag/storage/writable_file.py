@@ -170,7 +170,7 @@ class WritableFile:
                     reader = None
                 with self._transaction() as file:
                     if reader is not None:
-                        reader.advance()
+                        reader.advance(self.journal.size)
                         fold(file, reader, self.known)
                     yield file
                 if not last:
