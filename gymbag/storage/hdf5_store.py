@@ -253,6 +253,7 @@ class HDF5Store(ArrayStore):
                 array.fill_up(self._reader(path))
             except DamagedFileError as error:
                 raise DamagedFileError(f"the last rows of {path} cannot be read: {error}") from error
+        self._readers.clear()  # they keep these chunks, too
 
     def read(self, path: str, start: int, stop: int) -> np.ndarray:
         """Return rows start to stop of an array, which must be in the file already.
