@@ -74,15 +74,15 @@ class _GrowingArray:
     def _take_form(self, form: ArrayForm) -> None:
         assert form.chunks is not None
         self.form, self.dtype, self.shape = form, form.dtype, form.row_shape
-        self._chunk_rows = form.chunks[0]
-        self._chunk_start = self.length - self.length % self._chunk_rows
+        self.chunk_rows: int = form.chunks[0]
+        self._chunk_start = self.length - self.length % self.chunk_rows
         # Holds the open chunk from its first row on; there is none before it has a row.
         self._buffer: np.ndarray | None = None
 
     def fill_up(self, reader: ChunkReader) -> None:
         """Go on with the last chunk of the file, which has all rows."""
         if self.length:
-            start = (self.length - 1) // self._chunk_rows * self._chunk_rows
+            start = (self.length - 1) // self.chunk_rows * self.chunk_rows
             rows = reader.read(start, self.length)
             if start == self._chunk_start:
                 self._buffer = self._new_buffer()
@@ -94,7 +94,7 @@ class _GrowingArray:
         self.fill_up(ChunkReader(array))
 
     def _new_buffer(self) -> np.ndarray:
-        return np.empty((self._chunk_rows, *self.shape), self.dtype)
+        return np.empty((self.chunk_rows, *self.shape), self.dtype)
 
     def recall(self, start: int, stop: int) -> np.ndarray | None:
         """Return rows start to stop, to be copied at once, or None if they are not in memory."""
@@ -106,10 +106,10 @@ class _GrowingArray:
         """Add rows, which are copied, or needed no more when this returns."""
         while len(rows):
             used = self.length - self._chunk_start
-            count = min(len(rows), self._chunk_rows - used)
+            count = min(len(rows), self.chunk_rows - used)
             new, rows = rows[:count], rows[count:]
             self.length += count
-            if used + count == self._chunk_rows:
+            if used + count == self.chunk_rows:
                 self._end_chunk(used, new)
             else:
                 if self._buffer is None:
