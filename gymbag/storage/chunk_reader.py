@@ -18,11 +18,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import h5py
 import numpy as np
 
 from gymbag.errors import DamagedFileError
-from gymbag.storage.codecs import Codec, check_filters, codec_of, is_never_zero, load_filters
+from gymbag.storage.codecs import Codec, check_filters, is_never_zero, load_filters
+from gymbag.storage.stored_array import StoredArray
 from gymbag.workers import workers
 
 # Bytes of rows in a batch of chunks: enough to outweigh handing it to another thread.
@@ -32,28 +32,25 @@ _SHORT_BYTES = 64
 
 
 class ChunkReader:
-    """Reads rows of a dataset, as long as it is now; any number of threads may do so at once.
+    """Reads rows of an array, as long as it is now; any number of threads may do so at once.
 
     The latest two chunks are kept: small reads follow one another, also across a border.
 
     Args:
-        dataset: An open dataset of at least one axis.
-        codec: Its codec, if that is known already.
+        array: An array of an open file, of at least one axis.
     """
 
-    def __init__(self, dataset: h5py.Dataset, codec: Codec | None = None) -> None:
-        self._dataset = dataset
-        self._shape, self._dtype = dataset.shape, dataset.dtype
+    def __init__(self, array: StoredArray) -> None:
+        self._array = array
+        self._shape, self._dtype = array.shape, array.form.dtype
         # Other tools may have rewritten the file without chunks, or with some that part rows.
-        chunks = dataset.chunks or (len(dataset) + 1,)
+        chunks = array.form.chunks or (len(array) + 1,)
         self._chunk_rows: int = chunks[0]
-        if codec is None and chunks[1:] == self._shape[1:]:
-            codec = codec_of(dataset)
         #: The codec of its chunks, or None if HDF5 restores them.
-        self.codec = codec
+        self.codec: Codec | None = array.form.codec
         if self.codec is None:
-            load_filters(dataset)
-        self._is_never_zero = self.codec is None and is_never_zero(dataset)
+            load_filters(array.form.filters)
+        self._is_never_zero = self.codec is None and is_never_zero(array.form.filters)
         self._kept: tuple[tuple[int, np.ndarray], ...] = ()
 
     def __len__(self) -> int:
@@ -128,9 +125,7 @@ class ChunkReader:
     def _read_chunk(self, begin: int) -> tuple[int, bytes]:
         """Return the filter mask of a chunk, and what stands in the file for it."""
         try:
-            corner = (begin, *(0 for _ in self._shape[1:]))
-            found: tuple[int, bytes] = self._dataset.id.read_direct_chunk(corner)
-            return found
+            return self._array.read_chunk(begin)
         except (OSError, RuntimeError):  # never written, or damaged: HDF5 can tell
             return -1, b""
 
@@ -144,11 +139,11 @@ class ChunkReader:
 
     def _load_by_hdf5(self, start: int, stop: int) -> np.ndarray:
         try:
-            rows: np.ndarray = self._dataset[start:stop]
+            rows: np.ndarray = self._array.as_dataset()[start:stop]
             return rows
         except OSError as error:
             if self.codec is None:
-                check_filters(self._dataset)
+                check_filters(self._array.as_dataset())
             raise DamagedFileError(str(error)) from error
 
 

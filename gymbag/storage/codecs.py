@@ -30,10 +30,13 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5p, h5z
 
-from gymbag.columns import ArraySpec
 from gymbag.errors import DamagedFileError, MissingExtraError, StorageError
 from gymbag.storage.fletcher32 import fletcher32
+
+#: The filters that a chunk goes through on its way to the file: the number and the values of each.
+Filters = tuple[tuple[int, tuple[int, ...]], ...]
 
 # https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md
 _ZSTD = 32015
@@ -115,23 +118,44 @@ def _list_choices() -> str:
     return f"{', '.join(choices[:-1])} or {choices[-1]}"
 
 
-def dataset_options(compression: Compression, spec: ArraySpec) -> dict[str, Any]:
-    """Return what `h5py.Group.create_dataset` is to be told of the compression of an array.
+def choose_filters(compression: Compression, dtype: np.dtype[Any]) -> Filters:
+    """Return the filters that a new array is to have.
 
-    >>> dataset_options(choose_compression("gzip"), ArraySpec(np.dtype(np.float32), (4,)))
-    {'shuffle': True, 'compression': 'gzip', 'compression_opts': 1, 'fletcher32': True}
+    >>> choose_filters(choose_compression("gzip"), np.dtype(np.float32))
+    ((2, (4,)), (1, (1,)), (3, ()))
     """
-    options: dict[str, Any] = {"shuffle": compression.name is not None and spec.dtype.itemsize > 1}
+    filters: list[tuple[int, tuple[int, ...]]] = []
+    if compression.name is not None and dtype.itemsize > 1:
+        filters.append((h5z.FILTER_SHUFFLE, (dtype.itemsize,)))
     if compression.name == "zstd":
-        # HDF5 is to make the dataset without knowing the filter, which it would only need to use it.
-        options.update(compression=_ZSTD, compression_opts=(compression.level,), allow_unknown_filter=True)
-    elif compression.name == "gzip":
-        options.update(compression="gzip", compression_opts=compression.level, fletcher32=True)
-    elif compression.name is None:
-        options.update(compression="gzip", compression_opts=0, fletcher32=True)
+        assert compression.level is not None
+        filters.append((_ZSTD, (compression.level,)))
+    elif compression.name == "lzf":
+        filters.append((h5z.FILTER_LZF, ()))
     else:
-        options.update(compression=compression.name, fletcher32=True)
-    return options
+        filters.append((h5z.FILTER_DEFLATE, (compression.level or 0,)))
+    if compression.name != "zstd":
+        filters.append((h5z.FILTER_FLETCHER32, ()))
+    return tuple(filters)
+
+
+def set_filters(options: h5p.PropDCID, filters: Filters) -> None:
+    """Have HDF5 make a dataset with these filters; one that it lacks it would only need to use it."""
+    for number, values in filters:
+        if number == h5z.FILTER_SHUFFLE:
+            options.set_shuffle()
+        elif number == h5z.FILTER_DEFLATE:
+            options.set_deflate(*values)
+        elif number == h5z.FILTER_FLETCHER32:
+            options.set_fletcher32()
+        else:
+            options.set_filter(number, h5z.FLAG_OPTIONAL, values)
+
+
+def filters_in(options: h5p.PropDCID) -> Filters:
+    """Return the filters of a dataset that was made with these options."""
+    found = (options.get_filter(position) for position in range(options.get_nfilters()))
+    return tuple((number, values) for number, _, values, _ in found)
 
 
 class Codec(ABC):
@@ -304,39 +328,31 @@ class _Zstd(Codec):
         return restored
 
 
-def codec_of(dataset: h5py.Dataset) -> Codec | None:
-    """Return a codec for the chunks of a dataset, or None if they are to be left to HDF5."""
-    dtype = dataset.dtype
-    # Of chunks that part rows, or are larger than those because rows have no elements, HDF5 knows more.
-    if not dataset.chunks or dataset.chunks[1:] != dataset.shape[1:]:
-        return None
+def codec_of(dtype: np.dtype[Any], shape: tuple[int, ...], filters: Filters) -> Codec | None:
+    """Return a codec for chunks of this dtype and shape, or None if they are to be left to HDF5."""
     if dtype.hasobject or dtype.subdtype is not None:
         return None
-    # Values that HDF5 would have to convert, such as those of a foreign struct, are left to it.
-    if not h5py.h5t.py_create(dtype, logical=True).equal(dataset.id.get_type()):
-        return None
-    pipeline = _filters(dataset)
-    shuffled = pipeline[:1] == [(h5py.h5z.FILTER_SHUFFLE, (dtype.itemsize,))]
-    checked = pipeline[-1:] == [(h5py.h5z.FILTER_FLETCHER32, ())]
-    compressing = pipeline[shuffled : len(pipeline) - checked]
+    shuffled = filters[:1] == ((h5z.FILTER_SHUFFLE, (dtype.itemsize,)),)
+    checked = filters[-1:] == ((h5z.FILTER_FLETCHER32, ()),)
+    compressing = filters[shuffled : len(filters) - checked]
     if len(compressing) != 1:
         return None
     ((number, values),) = compressing
-    kind = {h5py.h5z.FILTER_DEFLATE: _Gzip, _ZSTD: _Zstd}.get(number)
+    kind = {h5z.FILTER_DEFLATE: _Gzip, _ZSTD: _Zstd}.get(number)
     if kind is None or (kind is _Zstd and _import_zstandard() is None):
         return None
     level = values[0] if values else 0
-    return kind(dataset.chunks, dtype, shuffled and dtype.itemsize > 1, checked, level)
+    return kind(shape, dtype, shuffled and dtype.itemsize > 1, checked, level)
 
 
-def is_never_zero(dataset: h5py.Dataset) -> bool:
-    """Tell whether no chunk of a dataset can be all zeros in the file, whatever its rows."""
-    return any(number == h5py.h5z.FILTER_LZF for number, _ in _filters(dataset))
+def is_never_zero(filters: Filters) -> bool:
+    """Tell whether no chunk that went through these filters can be all zeros, whatever its rows."""
+    return any(number == h5z.FILTER_LZF for number, _ in filters)
 
 
-def load_filters(dataset: h5py.Dataset) -> None:
-    """Make HDF5 able to restore a dataset, if it takes the filters of hdf5plugin and that is installed."""
-    if _missing_filters(dataset):
+def load_filters(filters: Filters) -> None:
+    """Make HDF5 able to undo these filters, if it takes those of hdf5plugin and that is installed."""
+    if _missing(filters):
         with contextlib.suppress(ImportError):
             import hdf5plugin  # noqa: F401  importing it registers its filters with h5py
 
@@ -347,7 +363,7 @@ def check_filters(dataset: h5py.Dataset) -> None:
     Raises:
         MissingExtraError: It has not.
     """
-    for number in _missing_filters(dataset):
+    for number in _missing(filters_in(dataset.id.get_create_plist())):
         extra = "zstd" if number == _ZSTD else "legacy"
         raise MissingExtraError(
             f"{dataset.file.filename}: {dataset.name} needs HDF5 filter {number} to be read, which is in a "
@@ -355,15 +371,8 @@ def check_filters(dataset: h5py.Dataset) -> None:
         )
 
 
-def _missing_filters(dataset: h5py.Dataset) -> list[int]:
-    return [number for number, _ in _filters(dataset) if not h5py.h5z.filter_avail(number)]
-
-
-def _filters(dataset: h5py.Dataset) -> list[tuple[int, tuple[int, ...]]]:
-    """List the filters of a dataset and their values."""
-    plist = dataset.id.get_create_plist()
-    filters = (plist.get_filter(position) for position in range(plist.get_nfilters()))
-    return [(number, values) for number, _, values, _ in filters]
+def _missing(filters: Filters) -> list[int]:
+    return [number for number, _ in filters if not h5z.filter_avail(number)]
 
 
 def _import_isal() -> Any:

@@ -18,16 +18,18 @@ NAME                          a group for each data set, named after the env; a 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5a, h5d, h5l, h5o, h5s, h5t
 
 from gymbag import json_values
 from gymbag.errors import DamagedFileError, StorageError
 from gymbag.spaces import Description
 from gymbag.storage.base import Header
+from gymbag.storage.stored_array import StoredArray
 
 FORMAT = "gymbag"
 #: Readers of 1.x read every 1.y: what a newer minor version adds may be ignored.
@@ -106,15 +108,20 @@ def find_data_sets(file: h5py.File) -> list[str]:
     return [name for name, node in walk(file) if isinstance(node, h5py.Group)]
 
 
-def arrays_of(group: h5py.Group) -> dict[str, h5py.Dataset]:
+def arrays_of(group: h5py.Group) -> dict[str, StoredArray]:
     """Return the arrays of a data set by their paths."""
-    arrays: dict[str, h5py.Dataset] = {}
+    paths: list[bytes] = []
 
-    def take(path: str, node: h5py.HLObject) -> None:
-        if isinstance(node, h5py.Dataset) and node.shape:
-            arrays[path] = node
+    def take(path: bytes, link: h5l.LinkInfo) -> None:
+        if link.type == h5l.TYPE_HARD:
+            paths.append(path)
 
-    group.visititems(take)
+    group.id.links.visit(take, info=True)
+    arrays = {}
+    for path in paths:
+        node = h5o.open(group.id, path)
+        if isinstance(node, h5d.DatasetID) and (shape := node.shape):
+            arrays[path.decode()] = StoredArray(node, shape)
     return arrays
 
 
@@ -124,7 +131,17 @@ def write_text(group: h5py.Group, name: str, text: str) -> None:
     Those of variable length, which h5py writes by default, lie where HDF5 keeps no checksums.
     """
     data = text.encode()
-    group.attrs.create(name, np.bytes_(data), dtype=h5py.string_dtype("utf-8", max(len(data), 1)))
+    _write_attribute(group, name, np.array(data, h5py.string_dtype("utf-8", max(len(data), 1))))
+
+
+def _write_attribute(group: h5py.Group, name: str, value: np.ndarray) -> None:
+    encoded = name.encode()
+    if h5a.exists(group.id, encoded):
+        h5a.delete(group.id, encoded)
+    # What `group.attrs.create` does, in half the time.
+    type_ = h5t.py_create(value.dtype, logical=True)
+    attribute = h5a.create(group.id, encoded, type_, h5s.create(h5s.SCALAR))
+    attribute.write(value, mtype=h5t.py_create(value.dtype))
 
 
 def read_text(group: h5py.Group, name: str) -> str:
@@ -159,35 +176,40 @@ def create_data_set(file: h5py.File, header: Header) -> h5py.Group:
     }
     for name, text in texts.items():
         write_text(group, name, text)
-    _write_checksum(group)
+    _write_checksum(group, texts)
     return group
 
 
 def write_description(group: h5py.Group, description: str) -> None:
     """Give a data set another description."""
     write_text(group, "description", description)
-    _write_checksum(group)
+    _write_checksum(group, {name: read_text(group, name) for name in _CHECKED})
 
 
 # HDF5 has no checksum over attributes that are large, or that share a data set with one that is.
 _CHECKED = ("description", "observation_space", "action_space")
 
 
-def _checksum(group: h5py.Group) -> int:
-    return zlib.crc32("\0".join(read_text(group, name) for name in _CHECKED).encode())
+def _checksum(texts: Mapping[str, str]) -> int:
+    return zlib.crc32("\0".join(texts[name] for name in _CHECKED).encode())
 
 
-def _write_checksum(group: h5py.Group) -> None:
-    group.attrs.create("checksum", _checksum(group), dtype=np.uint32)
+def _write_checksum(group: h5py.Group, texts: Mapping[str, str]) -> None:
+    _write_attribute(group, "checksum", np.array(_checksum(texts), np.uint32))
 
 
-def _check_attributes(group: h5py.Group) -> None:
-    """Make sure that description and spaces are what was written; other tools may write no checksum."""
-    if "checksum" in group.attrs and group.attrs["checksum"] != _checksum(group):
+def _read_checked(group: h5py.Group) -> dict[str, str]:
+    """Read description and spaces, and make sure that they are what was written.
+
+    Other tools may write no checksum.
+    """
+    texts = {name: read_text(group, name) for name in _CHECKED}
+    if "checksum" in group.attrs and group.attrs["checksum"] != _checksum(texts):
         raise DamagedFileError(
             f"{group.file.filename}: the description or the spaces of {group.name.lstrip('/')!r} are not "
             "what was recorded; if they were changed on purpose, delete the attribute checksum"
         )
+    return texts
 
 
 def check_room(file: h5py.File, name: str) -> None:
@@ -223,7 +245,7 @@ def read_description(group: h5py.Group) -> str:
         DamagedFileError: It is damaged.
     """
     if _is_ours(read_text(group, "format_version")):
-        _check_attributes(group)
+        return _read_checked(group)["description"]
     return read_text(group, "description")
 
 
@@ -241,9 +263,9 @@ def read_identity(group: h5py.Group) -> tuple[str, Description, Description, str
                 f"{group.file.filename}: expected format version {FORMAT_VERSION} in {name!r}, found "
                 f"{version}; a newer gymbag may read it"
             )
-        _check_attributes(group)
-        spaces = [json_values.decode(read_text(group, f"{kind}_space")) for kind in ("observation", "action")]
-        return name, spaces[0], spaces[1], read_text(group, "description")
+        texts = _read_checked(group)
+        spaces = [json_values.decode(texts[f"{kind}_space"]) for kind in ("observation", "action")]
+        return name, spaces[0], spaces[1], texts["description"]
     except (KeyError, AttributeError, OSError) as error:
         raise DamagedFileError(
             f"{group.file.filename}: the attributes of the data set {name!r} cannot be read: {error}"

@@ -7,17 +7,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import h5py
 import numpy as np
 
 from gymbag.errors import DamagedFileError
 from gymbag.storage.chunk_reader import ChunkReader
-from gymbag.storage.codecs import Codec, codec_of
 from gymbag.storage.folding import read_raw
 from gymbag.storage.hdf5_file import FileOnDemand
 from gymbag.storage.hdf5_layout import arrays_of
 from gymbag.storage.journal import Coverage, Entry, JournalReader
 from gymbag.storage.snapshot import Snapshot
+from gymbag.storage.stored_array import StoredArray
 from gymbag.storage.stream import ArraySource
 
 _Result = TypeVar("_Result")
@@ -26,21 +25,16 @@ _Result = TypeVar("_Result")
 class _Array:
     """One array, as long as it was when the file was opened, or its journal last looked at."""
 
-    def __init__(self, dataset: h5py.Dataset, journal: JournalReader | None) -> None:
-        self._dataset, self._journal = dataset, journal
-        self.dtype, self._shape = dataset.dtype, dataset.shape[1:]
-        self.file_length = len(dataset)
+    def __init__(self, stored: StoredArray, journal: JournalReader | None) -> None:
+        self._stored, self._journal = stored, journal
+        self.dtype = stored.form.dtype
+        self.file_length = len(stored)
         self.coverage = Coverage(self.file_length)
         self._decoded: tuple[Entry, np.ndarray] | None = None
 
-    # Both take a while to make, and most arrays are never read.
     @functools.cached_property
     def _reader(self) -> ChunkReader:
-        return ChunkReader(self._dataset)
-
-    @functools.cached_property
-    def _codec(self) -> Codec | None:
-        return codec_of(self._dataset)
+        return ChunkReader(self._stored)  # takes a while to make, and most arrays are never read
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return rows start to stop, as a new array."""
@@ -62,12 +56,13 @@ class _Array:
         if self._decoded is None or self._decoded[0] != entry:
             assert self._journal is not None
             if entry.encoding == "raw":
-                rows = read_raw(self._journal, entry, self.dtype, self._shape)
+                rows = read_raw(self._journal, entry, self.dtype, self._stored.form.row_shape)
             else:
-                if self._codec is None:
+                codec = self._stored.form.codec
+                if codec is None:
                     raise DamagedFileError("the journal has chunks of a compression that cannot be read here")
-                rows = np.empty(self._dataset.chunks, self.dtype)
-                self._codec.decode(self._journal.read(entry), rows)
+                rows = np.empty(codec.shape, codec.dtype)
+                codec.decode(self._journal.read(entry), rows)
             self._decoded = entry, rows
         return self._decoded[1]
 
@@ -89,8 +84,8 @@ class HDF5Source(FileOnDemand, ArraySource):
         self._state = 0
 
     def _take_up(self, snapshot: Snapshot) -> None:
-        datasets = arrays_of(snapshot.file[self._name])
-        self._arrays = {path: _Array(dataset, snapshot.journal) for path, dataset in datasets.items()}
+        found = arrays_of(snapshot.file[self._name])
+        self._arrays = {path: _Array(stored, snapshot.journal) for path, stored in found.items()}
         self._lay_journal(snapshot.journal)
 
     @property

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cached_property
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5d
 
 from gymbag.columns import ArraySpec, Rows
 from gymbag.errors import DamagedFileError
 from gymbag.storage.base import Header
 from gymbag.storage.chunk_reader import ChunkReader
-from gymbag.storage.codecs import Codec, Compression, dataset_options
+from gymbag.storage.codecs import Compression, choose_filters
 from gymbag.storage.folding import rewrite
 from gymbag.storage.hdf5_layout import arrays_of, create_data_set
 from gymbag.storage.journal import NewRows
+from gymbag.storage.stored_array import ArrayForm, StoredArray, create_arrays
 from gymbag.storage.stream import ArrayStore
 from gymbag.storage.writable_file import WritableFile
 
@@ -45,7 +47,7 @@ def rows_per_chunk(path: str, spec: ArraySpec) -> int:
         most = _RAGGED_BYTES
     else:
         most = _EPISODES if path.startswith("episodes/") else _STEPS
-    fitting = _CHUNK_BYTES // max(spec.row_bytes, 1)
+    fitting = _CHUNK_BYTES // max(spec.dtype.itemsize * math.prod(spec.shape), 1)
     return min(1 << max(fitting.bit_length() - 1, 0), most)
 
 
@@ -61,35 +63,57 @@ class _GrowingArray:
     to the journal as they are.
     """
 
-    def __init__(self, path: str, dataset: h5py.Dataset, open_reader: Callable[[str], ChunkReader]) -> None:
-        self._path, self._open_reader = path, open_reader
-        self.dtype, self.shape = dataset.dtype, dataset.shape[1:]
-        self._chunk_rows = dataset.chunks[0]
-        self.length = self._journaled = len(dataset)
-        self._chunk_start = self.length - self.length % self._chunk_rows
-        # Up to here the open chunk is in the file, from where it is read once the chunk is full.
-        self._in_file = self.length
-        self._buffer: np.ndarray | None = None
+    def __init__(self, path: str, form: ArrayForm, length: int = 0) -> None:
+        self._path = path
+        self.length = self._journaled = length
         self.chunks: list[NewRows] = []
         # Whether the journal, or the file, has rows behind the last one that are to be replaced.
         self._has_open_rows = False
+        self._take_form(form)
 
-    @cached_property
-    def _codec(self) -> Codec | None:
-        return self._open_reader(self._path).codec  # by whom few rows are recorded does without
+    def _take_form(self, form: ArrayForm) -> None:
+        assert form.chunks is not None
+        self.form, self.dtype, self.shape = form, form.dtype, form.row_shape
+        self.chunk_rows: int = form.chunks[0]
+        self._chunk_start = self.length - self.length % self.chunk_rows
+        # Holds the open chunk from its first row on; there is none before it has a row.
+        self._buffer: np.ndarray | None = None
+
+    def fill_up(self, reader: ChunkReader) -> None:
+        """Go on with the last chunk of the file, which has all rows."""
+        if self.length:
+            start = (self.length - 1) // self.chunk_rows * self.chunk_rows
+            rows = reader.read(start, self.length)
+            if start == self._chunk_start:
+                self._buffer = self._new_buffer()
+                self._buffer[: len(rows)] = rows
+
+    def widen(self, array: StoredArray) -> None:
+        """Go on with another dtype, and chunks of another size; the array, of a file, has all rows."""
+        self._take_form(array.form)
+        self.fill_up(ChunkReader(array))
+
+    def _new_buffer(self) -> np.ndarray:
+        return np.empty((self.chunk_rows, *self.shape), self.dtype)
+
+    def recall(self, start: int, stop: int) -> np.ndarray | None:
+        """Return rows start to stop, to be copied at once, or None if they are not in memory."""
+        if self._buffer is None or not self._chunk_start <= start <= stop <= self.length:
+            return None
+        return self._buffer[start - self._chunk_start : stop - self._chunk_start]
 
     def append(self, rows: Rows) -> None:
         """Add rows, which are copied, or needed no more when this returns."""
         while len(rows):
             used = self.length - self._chunk_start
-            count = min(len(rows), self._chunk_rows - used)
+            count = min(len(rows), self.chunk_rows - used)
             new, rows = rows[:count], rows[count:]
             self.length += count
-            if used + count == self._chunk_rows:
+            if used + count == self.chunk_rows:
                 self._end_chunk(used, new)
             else:
                 if self._buffer is None:
-                    self._buffer = np.empty((self._chunk_rows, *self.shape), self.dtype)
+                    self._buffer = self._new_buffer()
                 if isinstance(new, list):
                     for row, value in enumerate(new, used):
                         self._buffer[row] = value
@@ -100,27 +124,18 @@ class _GrowingArray:
         """Encode a chunk of which `used` rows came before."""
         start, stop = self._chunk_start, self.length
         parts = [row[np.newaxis] for row in new] if isinstance(new, list) else [new]
-        if self._codec is None:
+        codec = self.form.codec
+        if codec is None:
             if self._buffer is not None:
                 parts.insert(0, self._buffer[self._journaled - start : used])
             self.chunks.append(self._raw(self._journaled, np.concatenate(parts, dtype=self.dtype)))
         else:
             if used:
-                parts.insert(0, self._before(used))
-            data = self._codec.encode(*parts)
+                assert self._buffer is not None
+                parts.insert(0, self._buffer[:used])
+            data = codec.encode(*parts)
             self.chunks.append(NewRows(self._path, start, stop - start, "chunk", data))
         self._chunk_start = self._journaled = stop
-
-    def _before(self, used: int) -> np.ndarray:
-        """Return the first rows of the open chunk."""
-        in_file = self._in_file - self._chunk_start
-        if in_file <= 0:
-            assert self._buffer is not None
-            return self._buffer[:used]
-        rows = [self._open_reader(self._path).read(self._chunk_start, self._in_file)]
-        if self._buffer is not None:
-            rows.append(self._buffer[in_file:used])
-        return np.concatenate(rows, dtype=self.dtype)
 
     def _raw(self, first_row: int, rows: np.ndarray) -> NewRows:
         return NewRows(self._path, first_row, len(rows), "raw", rows.tobytes())
@@ -145,12 +160,6 @@ class _GrowingArray:
         self._has_open_rows = open_rows is not None and len(open_rows) > 0
         self._journaled = self.length
         return entries
-
-    def widen(self, dataset: h5py.Dataset) -> None:
-        """Go on with another dtype; the file has all rows."""
-        vars(self).pop("_codec", None)
-        self.dtype = dataset.dtype
-        self._buffer, self._in_file = None, self.length
 
 
 class HDF5Store(ArrayStore):
@@ -177,45 +186,45 @@ class HDF5Store(ArrayStore):
         if file.path.exists():
             with file.opened() as opened:
                 if self._name in opened:
-                    for path, dataset in arrays_of(opened[self._name]).items():
-                        if dataset.maxshape[0] is not None:
-                            raise DamagedFileError(f"{file.path}: {dataset.name} cannot grow; use a new file")
-                        self._arrays[path] = _GrowingArray(path, dataset, self._reader)
+                    for path, stored in arrays_of(opened[self._name]).items():
+                        if stored.form.chunks is None or not stored.can_grow:
+                            raise DamagedFileError(
+                                f"{file.path}: {self._name}/{path} cannot grow; use a new file"
+                            )
+                        self._arrays[path] = _GrowingArray(path, stored.form, len(stored))
+                        self._readers[path] = ChunkReader(stored)
+                    self._opened = opened
+        file.known[self._name] = self._arrays
 
     def create(self, specs: Mapping[str, ArraySpec]) -> None:
         """Make these arrays, without rows, and the data set, if there is none yet."""
         with self.file.change() as opened:
             if self._name not in opened:
                 create_data_set(opened, self._header)
-            group = opened[self._name]
-            for path, spec in specs.items():
-                self._arrays[path] = _GrowingArray(path, self._create(group, path, spec), self._reader)
+            forms = {path: self._form(path, spec) for path, spec in specs.items()}
+            create_arrays(opened[self._name].id, forms)
+            self._arrays.update({path: _GrowingArray(path, form) for path, form in forms.items()})
 
-    def _create(self, group: h5py.Group, path: str, spec: ArraySpec) -> h5py.Dataset:
-        name = path.removesuffix(_WIDER)
-        rows = rows_per_chunk(name, spec)
-        if self._chunk_rows is not None and _has_row_per_step(name):
+    def _form(self, path: str, spec: ArraySpec) -> ArrayForm:
+        rows = rows_per_chunk(path, spec)
+        if self._chunk_rows is not None and _has_row_per_step(path):
             rows = self._chunk_rows
-        return group.create_dataset(
-            path,
-            shape=(0, *spec.shape),
-            # HDF5 wants every fixed axis to be at least as long as a chunk, which is at least 1.
-            maxshape=(None, *(size or None for size in spec.shape)),
-            chunks=(rows, *(size or 1 for size in spec.shape)),
-            dtype=spec.dtype,
-            **dataset_options(self._compression, spec),
-        )
+        # A chunk has elements, even if rows have none.
+        chunks = (rows, *(size or 1 for size in spec.shape))
+        return ArrayForm(spec.dtype, spec.shape, chunks, choose_filters(self._compression, spec.dtype))
 
     def widen(self, specs: Mapping[str, ArraySpec]) -> None:
         """Rewrite arrays with these dtypes, which hold all of their values exactly; `flush` comes first."""
         with self.file.change() as opened:
             group = opened[self._name]
             for path, spec in specs.items():
-                wider = self._create(group, path + _WIDER, spec)
-                rewrite(group[path], wider)
+                form = self._form(path, spec)
+                narrow = StoredArray(h5d.open(group.id, path.encode()), form=self._arrays[path].form)
+                (wider,) = create_arrays(group.id, {path + _WIDER: form}).values()
+                rewrite(narrow, wider)
                 del group[path]
                 group.move(path + _WIDER, path)
-                self._arrays[path].widen(group[path])
+                self._arrays[path].widen(wider)
 
     def dtypes(self) -> Mapping[str, np.dtype[Any]]:
         """Tell which arrays there are, and their dtypes."""
@@ -233,6 +242,19 @@ class HDF5Store(ArrayStore):
         """Whether there is so much to write that it should not wait."""
         return self._waiting > _LARGEST_WAITING
 
+    def fill_up(self) -> None:
+        """Make ready to go on with the arrays: read the last chunks, which are to be filled up.
+
+        Raises:
+            DamagedFileError: They cannot be read.
+        """
+        for path, array in self._arrays.items():
+            try:
+                array.fill_up(self._reader(path))
+            except DamagedFileError as error:
+                raise DamagedFileError(f"the last rows of {path} cannot be read: {error}") from error
+        self._readers.clear()  # they keep these chunks, too
+
     def read(self, path: str, start: int, stop: int) -> np.ndarray:
         """Return rows start to stop of an array, which must be in the file already.
 
@@ -244,6 +266,9 @@ class HDF5Store(ArrayStore):
             raise DamagedFileError(f"there is no array {path}")
         if start == stop:
             return np.empty((0, *array.shape), array.dtype)
+        rows = array.recall(start, stop)
+        if rows is not None:
+            return rows.copy()
         try:
             return self._reader(path).read(start, stop)
         except DamagedFileError as error:
@@ -254,7 +279,8 @@ class HDF5Store(ArrayStore):
             if opened is not self._opened:
                 self._opened, self._readers = opened, {}
             if path not in self._readers:
-                self._readers[path] = ChunkReader(opened[self._name][path])
+                dataset = h5d.open(opened[self._name].id, path.encode())
+                self._readers[path] = ChunkReader(StoredArray(dataset, form=self._arrays[path].form))
             return self._readers[path]
 
     def length(self, path: str) -> int:

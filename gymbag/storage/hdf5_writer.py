@@ -156,8 +156,6 @@ class HDF5Writer(StoreWriter):
     def _check_arrays(self, store: HDF5Store, header: Header) -> None:
         try:
             check_arrays(store, header)
-            for path in store.dtypes():  # the last chunk of each is to be filled up
-                length = store.length(path)
-                store.read(path, max(length - 1, 0), length)
+            store.fill_up()
         except DamagedFileError as error:
             raise DamagedFileError(f"{self.path}: {header.name!r} is damaged: {error}") from error

@@ -260,19 +260,22 @@ class JournalReader:
         #: The entries of each array of each data set, in the order of writing.
         self.entries: dict[str, dict[str, list[Entry]]] = {}
 
-    def advance(self) -> bool:
+    def advance(self, written: int = 0) -> bool:
         """Take in the blocks that were added since; tell whether there were any.
+
+        Args:
+            written: Up to where the journal is known to have been written, as the writer itself knows.
 
         Raises:
             DamagedFileError: A block is damaged that is not the last one.
         """
         before = self.end
         size = os.fstat(self._descriptor).st_size
-        while self.end < size and self._take_block(size):
+        while self.end < size and self._take_block(size, written):
             pass
         return self.end != before
 
-    def _take_block(self, size: int) -> bool:
+    def _take_block(self, size: int, written: int) -> bool:
         head = os.pread(self._descriptor, _BLOCK_BYTES, self.end)
         if len(head) < _BLOCK_BYTES or head.startswith(_REDO_MAGIC):
             return False  # its writer broke off, or has not got further yet
@@ -287,13 +290,13 @@ class JournalReader:
             return False
         contents = os.pread(self._descriptor, contents_size, self.end + _BLOCK_BYTES)
         if _crc(contents) != checksum:
-            return self._broken_off(end < size, "contents")
+            return self._broken_off(end < size or size <= written, "contents")
         data_set, listed = json.loads(contents)
         entries = []
         for path, first_row, rows, encoding, length, entry_checksum in listed:
             entries.append((path, Entry(first_row, rows, encoding, data_at, length, entry_checksum)))
             data_at += length
-        if end == size and not all(self._is_sound(entry) for _, entry in entries):
+        if end == size > written and not all(self._is_sound(entry) for _, entry in entries):
             return False  # a page of the last block may be missing; that of another is damage
         arrays = self.entries.setdefault(data_set, {})
         for path, entry in entries:

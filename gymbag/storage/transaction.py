@@ -95,8 +95,9 @@ class OverlaidFile(io.RawIOBase):
             return 0
         found = os.pread(self._descriptor, stop - start, start)
         view[: len(found)] = found
-        view[len(found) : stop - start] = bytes(stop - start - len(found))
-        for offset in range(start - start % _PAGE, stop, _PAGE):
+        if len(found) < stop - start:
+            view[len(found) : stop - start] = bytes(stop - start - len(found))
+        for offset in range(start - start % _PAGE, stop, _PAGE) if self._pages else ():
             page = self._pages.get(offset)
             if page is not None:
                 first, last = max(start, offset), min(stop, offset + len(page))

@@ -10,14 +10,14 @@ import contextlib
 import functools
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 
 from gymbag.errors import DamagedFileError, FileInUseError, GymbagError, StorageError
-from gymbag.storage.folding import fold
+from gymbag.storage.folding import KnownArray, fold
 from gymbag.storage.journal import Journal, JournalReader, NewRows, check_base, journal_path, read_header
 from gymbag.storage.lock import LockedFile, share
 from gymbag.storage.open_files import open_for_writer
@@ -36,6 +36,7 @@ class WritableFile:
 
     Attributes:
         path: The file.
+        known: What is known of the arrays of each data set, so that a change need not look it up.
         journal: Takes rows, until `fold` or `change` puts them into the file.
         repaired: Whether a killed writer had left something in the journal.
 
@@ -47,6 +48,7 @@ class WritableFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.known: dict[str, Mapping[str, KnownArray]] = {}
         self._descriptor = -1
         self._opened: h5py.File | None = None
         self._lock = _lock(path)
@@ -137,10 +139,13 @@ class WritableFile:
             raise
 
     @contextmanager
-    def change(self) -> Iterator[h5py.File]:
+    def change(self, last: bool = False) -> Iterator[h5py.File]:
         """Give the file, with all rows of the journal in it, to be changed; at the end of the block it is.
 
         If the block raises, nothing has happened.
+
+        Args:
+            last: Whether the journal takes no rows after this.
 
         Raises:
             StorageError: The file cannot be written.
@@ -165,10 +170,11 @@ class WritableFile:
                     reader = None
                 with self._transaction() as file:
                     if reader is not None:
-                        reader.advance()
-                        fold(file, reader)
+                        reader.advance(self.journal.size)
+                        fold(file, reader, self.known)
                     yield file
-                self._begin_journal()
+                if not last:
+                    self._begin_journal()
 
     @contextmanager
     def _new_file(self) -> Iterator[None]:
@@ -186,9 +192,9 @@ class WritableFile:
                 making.unlink()
             raise
 
-    def fold(self) -> None:
-        """Put all rows of the journal into the file."""
-        with self.change():
+    def fold(self, last: bool = False) -> None:
+        """Put all rows of the journal into the file; see `change`."""
+        with self.change(last):
             pass
 
     def append(self, data_set: str, entries: Sequence[NewRows]) -> None:
@@ -238,7 +244,7 @@ class WritableFile:
         try:
             if self._descriptor >= 0 and self.journal.has_rows:
                 try:
-                    self.fold()
+                    self.fold(last=True)
                 except StorageError as error:
                     raise type(error)(
                         f"{error}; the latest rows stay in {journal_path(self.path).name} until somebody "

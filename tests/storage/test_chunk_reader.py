@@ -16,11 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gymbag.columns import ArraySpec
 from gymbag.errors import DamagedFileError, MissingExtraError
 from gymbag.storage import chunk_reader
 from gymbag.storage.chunk_reader import ChunkReader
-from gymbag.storage.codecs import choose_compression, dataset_options
+from gymbag.storage.codecs import choose_compression, choose_filters
+from gymbag.storage.stored_array import ArrayForm, StoredArray, create_arrays
 
 pytest.importorskip("hdf5plugin")
 
@@ -45,10 +45,11 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, (dtype, shape) in ARRAYS.items():
             rows = random.integers(0, 2, (LENGTH, *shape)).astype(dtype)
             for compression in ("gzip", "zstd", "lzf", None):
-                options = dataset_options(choose_compression(compression), ArraySpec(rows.dtype, shape))
-                options["chunks"] = (CHUNK_ROWS, *(size or 1 for size in shape))
-                options["maxshape"] = (None, *(size or None for size in shape))
-                file.create_dataset(f"{compression}/{name}", data=rows, **options)
+                filters = choose_filters(choose_compression(compression), rows.dtype)
+                form = ArrayForm(rows.dtype, shape, (CHUNK_ROWS, *(size or 1 for size in shape)), filters)
+                (array,) = create_arrays(file["/"].id, {f"{compression}/{name}": form}).values()
+                array.resize(LENGTH)
+                array.as_dataset()[...] = rows
             file.create_dataset(f"in one piece/{name}", data=rows)
         numbers = np.arange(LENGTH * 6, dtype=np.int32).reshape(-1, 6)
         file.create_dataset("parted rows", data=numbers, chunks=(CHUNK_ROWS, 4), compression="gzip")
@@ -62,6 +63,10 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         gaps[20:60] = 1
         gaps.id.write_direct_chunk((72, 0), np.arange(24, dtype=np.int32).tobytes(), filter_mask=1)
     return path
+
+
+def reader_of(dataset: h5py.Dataset) -> ChunkReader:
+    return ChunkReader(StoredArray(dataset.id))
 
 
 def names(path: Path) -> list[str]:
@@ -90,7 +95,7 @@ def test_rows_are_those_that_h5py_reads(
     rows = st.integers(0, LENGTH)
     with h5py.File(path) as file:
         dataset = file[data.draw(st.sampled_from(names(path)))]
-        reader = ChunkReader(dataset)
+        reader = reader_of(dataset)
         assert len(reader) == LENGTH
         for _ in range(4):
             start, stop = sorted((data.draw(rows), data.draw(rows)))
@@ -107,7 +112,7 @@ def test_small_reads_restore_a_chunk_once(path: Path, monkeypatch: pytest.Monkey
         ChunkReader, "_fetch", lambda self, start, rows: fetched.append(start) or fetch(self, start, rows)
     )
     with h5py.File(path) as file:
-        reader = ChunkReader(file["gzip/number"])
+        reader = reader_of(file["gzip/number"])
         for start in range(LENGTH - 3):
             reader.read(start, start + 3)
     assert fetched == list(range(0, LENGTH, CHUNK_ROWS))
@@ -117,7 +122,7 @@ def test_threads_may_share_a_reader(path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(chunk_reader, "_BATCH_BYTES", 64)
     with h5py.File(path) as file:
         for name in ("gzip/frame", "zstd/big-endian", "lzf/double", "gaps"):
-            reader, expected, wrong = ChunkReader(file[name]), file[name][:], []
+            reader, expected, wrong = reader_of(file[name]), file[name][:], []
 
             def work(seed: int, reader: Any = reader, expected: Any = expected, wrong: Any = wrong) -> None:
                 random = np.random.default_rng(seed)
@@ -149,7 +154,7 @@ def test_a_damaged_chunk_is_reported_and_the_rest_read(
         raw.seek(where.byte_offset + where.size // 2)
         raw.write(b"\x55" * (where.size // 4))
     with h5py.File(damaged) as file:
-        reader = ChunkReader(file[name])
+        reader = reader_of(file[name])
         for start, stop in ((0, LENGTH), (24, 25), (20, 33)):
             with pytest.raises(DamagedFileError):
                 reader.read(start, stop)
@@ -162,7 +167,7 @@ def test_damage_is_located(path: Path, tmp_path: Path) -> None:
         dataset = file.create_dataset("a", (20,), "i4", chunks=(8,), compression="gzip")
         dataset.id.write_direct_chunk((8,), b"no zlib stream")
         with pytest.raises(DamagedFileError, match="chunk of rows 8 to 16: expected a zlib stream"):
-            ChunkReader(dataset).read(9, 10)
+            reader_of(dataset).read(9, 10)
 
 
 def test_a_filter_that_is_not_installed_is_named(tmp_path: Path) -> None:
@@ -171,12 +176,12 @@ def test_a_filter_that_is_not_installed_is_named(tmp_path: Path) -> None:
         dataset = file.create_dataset("a", (20,), "i4", chunks=(8,), **options)
         dataset.id.write_direct_chunk((0,), b"something")
         with pytest.raises(MissingExtraError, match="filter 32765"):
-            ChunkReader(dataset).read(0, 8)
+            reader_of(dataset).read(0, 8)
 
 
 def _read_all(path: Path) -> bool:
     with h5py.File(path) as file:
-        return ChunkReader(file["gzip/frame"]).read(0, LENGTH).tobytes() == file["gzip/frame"][:].tobytes()
+        return reader_of(file["gzip/frame"]).read(0, LENGTH).tobytes() == file["gzip/frame"][:].tobytes()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
@@ -195,9 +200,10 @@ def test_reading_at_the_end_of_the_interpreter_is_possible_and_the_threads_do_no
     program = f"""
 import atexit, threading, h5py
 from gymbag.storage import chunk_reader
+from gymbag.storage.stored_array import StoredArray
 chunk_reader._BATCH_BYTES = 64
 file = h5py.File({str(path)!r})
-reader = chunk_reader.ChunkReader(file["gzip/frame"])
+reader = chunk_reader.ChunkReader(StoredArray(file["gzip/frame"].id))
 reader.read(0, {LENGTH})
 atexit.register(lambda: print(len(reader.read(0, {LENGTH}))))
 """

@@ -13,17 +13,16 @@ import h5py
 import numpy as np
 import pytest
 
-from gymbag.columns import ArraySpec
 from gymbag.errors import DamagedFileError, MissingExtraError, StorageError
 from gymbag.storage.codecs import (
     Codec,
     Compression,
     check_filters,
     choose_compression,
-    codec_of,
-    dataset_options,
+    choose_filters,
 )
 from gymbag.storage.fletcher32 import fletcher32
+from gymbag.storage.stored_array import ArrayForm, StoredArray, create_arrays
 
 GZIP, ZSTD = choose_compression("gzip"), choose_compression("zstd")
 OURS = [
@@ -59,16 +58,17 @@ def draw(dtype: Any, shape: tuple[int, ...], seed: int = 1) -> np.ndarray:
     return data.reshape(-1).view(dtype).reshape(shape)
 
 
-def make(file: h5py.File, compression: Compression, dtype: Any, shape: tuple[int, ...]) -> h5py.Dataset:
-    spec = ArraySpec(np.dtype(dtype), shape)
-    return file.create_dataset(
-        f"array{len(file)}",
-        shape=(0, *shape),
-        maxshape=(None, *shape),
-        chunks=(ROWS, *shape),
-        dtype=dtype,
-        **dataset_options(compression, spec),
-    )
+def make(
+    file: h5py.File, compression: Compression, dtype: Any, shape: tuple[int, ...], chunk_rows: int = ROWS
+) -> h5py.Dataset:
+    dtype = np.dtype(dtype)
+    form = ArrayForm(dtype, shape, (chunk_rows, *shape), choose_filters(compression, dtype))
+    (array,) = create_arrays(file["/"].id, {f"array{len(file)}": form}).values()
+    return array.as_dataset()
+
+
+def codec_of(dataset: h5py.Dataset) -> Codec | None:
+    return StoredArray(dataset.id).form.codec
 
 
 def codec_for(dataset: h5py.Dataset) -> Codec:
@@ -130,15 +130,8 @@ def test_large_chunks_in_sections_of_their_own(file: h5py.File, compression: Com
         np.ones(8192),
         random.integers(0, 256, (16, 210, 160, 3), np.uint8),
     ):
-        chunks = rows.shape
-        dataset = file.create_dataset(
-            f"array{len(file)}",
-            data=None,
-            shape=chunks,
-            chunks=chunks,
-            dtype=rows.dtype,
-            **dataset_options(compression, ArraySpec(rows.dtype, rows.shape[1:])),
-        )
+        dataset = make(file, compression, rows.dtype, rows.shape[1:], len(rows))
+        dataset.resize(len(rows), axis=0)
         codec, restored = codec_for(dataset), np.empty_like(rows)
         data = codec.encode(rows)
         codec.decode(data, restored)
@@ -156,10 +149,7 @@ def test_sections_and_long_copies_pay(file: h5py.File) -> None:
         (GZIP, walk, lambda data: zlib.compress(data, 9)),
         (ZSTD, frames, lambda data: zlib.compress(data, 9)),
     ):
-        options = dataset_options(compression, ArraySpec(rows.dtype, rows.shape[1:]))
-        dataset = file.create_dataset(
-            f"array{len(file)}", shape=rows.shape, chunks=rows.shape, dtype=rows.dtype, **options
-        )
+        dataset = make(file, compression, rows.dtype, rows.shape[1:], len(rows))
         assert len(codec_for(dataset).encode(rows)) < 0.95 * len(plain(rows.tobytes()))
 
 

@@ -186,7 +186,7 @@ def fail(chapter: Chapter, folder: Path, disk: Disk, name: str) -> None:
 
 @pytest.mark.parametrize("disk", DISKS.values(), ids=DISKS)
 def test_nothing_is_lost_when_operations_fail(tmp_path: Path, disk: Callable[[int, Path], Disk]) -> None:
-    assert fail_everywhere(tmp_path, disk, 23) > 20
+    assert fail_everywhere(tmp_path, disk, 19) > 20
 
 
 @pytest.mark.exhaustive

@@ -776,6 +776,55 @@ def test_an_array_is_widened_beside_any_other_name(path: Path) -> None:
     assert observations["a"].tolist() == [[0.5, 0.5], [0.5, 0.5], [0.1, 0.1]]
 
 
+@pytest.mark.parametrize(
+    ("shape", "chunk_rows"),
+    [((100, 100), None), ((3,), 10), ((3,), 100_000)],
+    ids=["fewer rows fit", "made with few", "made with many"],
+)
+def test_an_array_may_have_chunks_of_another_size_once_it_is_widened(
+    path: Path, shape: tuple[int, ...], chunk_rows: int | None
+) -> None:
+    header = Header(
+        "data",
+        describe_space(gymnasium.spaces.Box(0, 255, shape, np.uint8)),
+        describe_space(gymnasium.spaces.Discrete(2)),
+    )
+    expected = [*range(45), *range(1000, 1045), *range(1000, 1100)]
+    # The second writer goes on with an array that the first made, and with another dtype soon.
+    for first, last, rows in ((0, 30, chunk_rows), (30, 190, None)):
+        writer = HDF5Writer(path, chunk_rows=rows)
+        writer.begin(header)
+        for number in expected[first:last]:
+            dtype = np.uint8 if number < 256 else np.int64
+            if number % 10 == 0:
+                writer.write_reset(0.0, np.full(shape, number, dtype), {}, None, None)
+            else:
+                writer.write_step(0.0, np.full(shape, number, dtype), 0, 0.0, False, False, {})
+            if number % 15 == 0:
+                writer.flush()
+        writer.close()
+    found = [episode.observations for episode in HDF5Reader(path)]
+    assert {rows.dtype.name for rows in found} == {"int64"}
+    assert [int(row.flat[0]) for rows in found for row in rows] == expected
+    assert all((row == row.flat[0]).all() for rows in found for row in rows)
+
+
+def test_a_journal_that_is_damaged_while_it_is_written_is_not_passed_over(path: Path) -> None:
+    episodes = play(BOX, [(5, T)], actions=DISCRETE)
+    writer = HDF5Writer(path)
+    write(writer, header_of(BOX, DISCRETE), episodes, close=False)
+    writer.flush()
+    journal = path.with_name(path.name + ".journal")
+    size = journal.stat().st_size
+    with journal.open("r+b") as file:
+        file.seek(size - 1)
+        (byte,) = file.read(1)
+        file.seek(size - 1)
+        file.write(bytes([byte ^ 1]))
+    with pytest.raises(GymbagError, match="damaged"):
+        writer.close()
+
+
 def test_steps_with_large_infos_are_read_a_few_at_a_time(path: Path) -> None:
     writer = HDF5Writer(path)
     (episode,) = play(BOX, [(400, T)], actions=DISCRETE)
