@@ -24,7 +24,7 @@ import operator
 import threading
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,11 @@ _FIRST_LEVEL_OF_ZLIB = 4
 
 # Each section of a chunk gets a Huffman code of its own, which must pay for its description and the flush.
 _SECTION_BYTES = 4096
+
+# Large chunks are decompressed in parts of this size. They are copied to where they belong while they are in
+# the cache, and lie in memory that is used again: from 128 KiB on the C library asks the system for more, and
+# for a frame that takes longer than all the rest.
+_PART_BYTES = 120 << 10
 
 # Rows from this size on are frames and the like, which resemble the row before. That is farther away than
 # zstd looks for short copies, so it is told to look for long ones: Atari frames become a quarter to a half.
@@ -211,25 +216,39 @@ class Codec(ABC):
             data, checksum = data[:-4], data[-4:]
             if fletcher32(data) != checksum:
                 raise DamagedFileError("its checksum is another than that of what stands there")
-        restored = np.frombuffer(self._decompress(data), np.uint8)
-        if len(restored) != self._bytes:
-            raise DamagedFileError(f"expected a chunk of {self._bytes} bytes, found {len(restored)}")
         target = out.reshape(-1).view(np.uint8)
         assert np.shares_memory(target, out) or not out.size, "out must be C-contiguous"
         if self._shuffled:
-            planes, places = (
-                restored.reshape(self.dtype.itemsize, -1),
-                target.reshape(-1, self.dtype.itemsize).T,
-            )
-            # Most bytes of integers are zero; filling those in at once takes half the time.
-            filled = np.flatnonzero(planes.max(axis=1))
-            if len(filled) < len(planes):
-                target[...] = 0
-            # Plane by plane is the fastest way in NumPy, and the interpreter is free meanwhile.
-            for plane in filled:
-                places[plane] = planes[plane]
-        else:
-            target[...] = restored
+            self._unshuffle(self._decompress(data), target)
+            return
+        end = 0
+        for part in self._decompress_in_parts(data):
+            start, end = end, end + len(part)
+            if end > self._bytes:
+                break
+            target[start:end] = np.frombuffer(part, np.uint8)
+        self._check_length(end)
+
+    def _check_length(self, length: int) -> None:
+        if length != self._bytes:
+            raise DamagedFileError(f"expected a chunk of {self._bytes} bytes, found {length}")
+
+    def _unshuffle(self, data: bytes, target: np.ndarray) -> None:
+        """Put the bytes of the values together again."""
+        self._check_length(len(data))
+        size = self.dtype.itemsize
+        planes, places = np.frombuffer(data, np.uint8).reshape(size, -1), target.reshape(-1, size).T
+        # Most bytes of integers are zero; filling those in at once takes half the time.
+        filled = np.flatnonzero(planes.max(axis=1))
+        if len(filled) < len(planes):
+            target[...] = 0
+        # Plane by plane is the fastest way in NumPy, and the interpreter is free meanwhile.
+        for plane in filled:
+            places[plane] = planes[plane]
+
+    def _decompress_in_parts(self, data: bytes) -> Iterator[bytes]:
+        """Restore what was compressed, a part at a time, and no more than a part beyond what a chunk has."""
+        yield self._decompress(data)
 
     @abstractmethod
     def _prepare(self) -> None:
@@ -281,10 +300,27 @@ class _Gzip(Codec):
     def _decompress(self, data: bytes) -> bytes:
         library = self._isal or zlib
         try:
-            restored: bytes = library.decompress(data, zlib.MAX_WBITS, self._bytes)
+            # A byte more than needed, lest the buffer be full before the end is seen, and grow for nothing.
+            restored: bytes = library.decompress(data, zlib.MAX_WBITS, self._bytes + 1)
         except library.error as error:
             raise DamagedFileError(f"expected a zlib stream: {error}") from error
         return restored
+
+    def _decompress_in_parts(self, data: bytes) -> Iterator[bytes]:
+        if self._bytes <= _PART_BYTES:
+            yield self._decompress(data)
+            return
+        library = self._isal or zlib
+        decompressor = library.decompressobj(zlib.MAX_WBITS)
+        while not decompressor.eof:
+            try:
+                part: bytes = decompressor.decompress(data, _PART_BYTES)
+            except library.error as error:
+                raise DamagedFileError(f"expected a zlib stream: {error}") from error
+            data = decompressor.unconsumed_tail
+            if not part and not data and not decompressor.eof:
+                raise DamagedFileError("expected a zlib stream, found one that is cut off")
+            yield part
 
 
 class _Zstd(Codec):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gymbag.columns import Column, ReadArray
@@ -20,8 +20,8 @@ from gymbag.compound_columns import below
 from gymbag.errors import DamagedFileError
 from gymbag.storage.read_ahead import ReadAhead
 
-#: A list of values for each column.
-Rows = list[list[Any]]
+#: The values of each column.
+Rows = list[Sequence[Any]]
 #: The first row of a block, the row after its last, and what is in it.
 Block = tuple[int, int, Rows]
 
@@ -101,13 +101,15 @@ class RowBlocks:
 
 def _read_rows(columns: Mapping[str, Column], read: ReadArray, start: int, stop: int) -> Rows:
     count = stop - start
-    stacks = (column.unpack(below(read, name), start, stop) for name, column in columns.items())
-    iterators = (column.iterate(stack) for column, stack in zip(columns.values(), stacks, strict=True))
-    # Values that hold nothing come without end, which only values in no arrays can do.
-    return [
-        list(values if column.arrays() else itertools.islice(values, count))
-        for column, values in zip(columns.values(), iterators, strict=True)
-    ]
+    rows: Rows = []
+    for name, column in columns.items():
+        stack = column.unpack(below(read, name), start, stop)
+        # Values that hold nothing come without end, which only values in no arrays can do.
+        is_endless = not column.arrays()
+        rows.append(
+            list(itertools.islice(column.iterate(stack), count)) if is_endless else column.sequence(stack)
+        )
+    return rows
 
 
 def _read_block(read_rows: functools.partial[Rows], size: int, start: int, stop: int, number: int) -> Rows:

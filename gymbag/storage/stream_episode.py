@@ -89,18 +89,18 @@ class StreamEpisode(Episode):
             row = self.index - begin
             time, info, final = reset_times[row], reset_infos[row], finals[row]
         action, reward = self._action_column.null(), np.nan
-        # A step is what came of an action, a row, and the observation before the next, the row below it.
+        # A step is what came of an action, a row, and the observation before the next, the row below it. So
+        # each observation goes with what came before, of the rows one higher.
         while first < stop:
             begin, end, (times, observations, actions, rewards, infos) = steps.block(first, stop)
             row, last = first - begin, min(end, stop) - begin - 1
-            yield (make_step((time, observations[row], action, reward, False, info)),)
             yield join_steps(
-                times[row:last],
-                observations[row + 1 : last + 1],
-                actions[row:last],
-                rewards[row:last],
+                [time, *times[row:last]],
+                observations[row : last + 1],
+                [action, *actions[row:last]],
+                [reward, *rewards[row:last]],
                 itertools.repeat(False),
-                infos[row:last],
+                [info, *infos[row:last]],
             )
             time, action, reward, info = times[last], actions[last], rewards[last], infos[last]
             first = begin + last + 1

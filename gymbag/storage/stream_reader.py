@@ -175,6 +175,7 @@ class StreamReader(Reader):
 
     def read_flat(self, with_infos: bool) -> FlatRecording:
         """Read every step of every episode."""
+        len(self)  # opens the store, which changes its state: all would be read twice
         return self._at_once(lambda: self._read_flat(with_infos))
 
     def _read_flat(self, with_infos: bool) -> FlatRecording:

@@ -12,7 +12,7 @@ from gymbag.storage.row_blocks import RowBlocks, Rows
 from gymbag.storage.stream import ArraySource, array_specs
 
 # A block has at most this many rows, and about this many bytes.
-_BLOCK_ROWS = 4096
+_BLOCK_ROWS = 8192
 _BLOCK_BYTES = 2 << 20
 
 # How many times the bytes of its JSON a small info takes as a dict.

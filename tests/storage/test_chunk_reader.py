@@ -92,6 +92,7 @@ def test_rows_are_those_that_h5py_reads(
     path: Path, monkeypatch: pytest.MonkeyPatch, batch_bytes: int, data: st.DataObject
 ) -> None:
     monkeypatch.setattr(chunk_reader, "_BATCH_BYTES", batch_bytes)
+    monkeypatch.setattr(chunk_reader, "_MANY_BYTES", 2 * batch_bytes)
     rows = st.integers(0, LENGTH)
     with h5py.File(path) as file:
         dataset = file[data.draw(st.sampled_from(names(path)))]
@@ -120,6 +121,7 @@ def test_small_reads_restore_a_chunk_once(path: Path, monkeypatch: pytest.Monkey
 
 def test_threads_may_share_a_reader(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunk_reader, "_BATCH_BYTES", 64)
+    monkeypatch.setattr(chunk_reader, "_MANY_BYTES", 128)
     with h5py.File(path) as file:
         for name in ("gzip/frame", "zstd/big-endian", "lzf/double", "gaps"):
             reader, expected, wrong = reader_of(file[name]), file[name][:], []
@@ -145,6 +147,7 @@ def test_a_damaged_chunk_is_reported_and_the_rest_read(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_bytes: int, name: str
 ) -> None:
     monkeypatch.setattr(chunk_reader, "_BATCH_BYTES", batch_bytes)
+    monkeypatch.setattr(chunk_reader, "_MANY_BYTES", 2 * batch_bytes)
     damaged = tmp_path / "damaged.h5"
     damaged.write_bytes(path.read_bytes())
     with h5py.File(path) as file:
@@ -188,6 +191,7 @@ def _read_all(path: Path) -> bool:
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 def test_a_forked_process_starts_threads_of_its_own(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunk_reader, "_BATCH_BYTES", 64)
+    monkeypatch.setattr(chunk_reader, "_MANY_BYTES", 128)
     assert _read_all(path)
     with multiprocessing.get_context("fork").Pool(2) as pool:
         assert pool.map_async(_read_all, [path] * 4).get(timeout=60) == [True] * 4
@@ -202,6 +206,7 @@ import atexit, threading, h5py
 from gymbag.storage import chunk_reader
 from gymbag.storage.stored_array import StoredArray
 chunk_reader._BATCH_BYTES = 64
+chunk_reader._MANY_BYTES = 128
 file = h5py.File({str(path)!r})
 reader = chunk_reader.ChunkReader(StoredArray(file["gzip/frame"].id))
 reader.read(0, {LENGTH})

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from gymbag.errors import DamagedFileError, MissingExtraError, StorageError
+from gymbag.storage import codecs
 from gymbag.storage.codecs import (
     Codec,
     Compression,
@@ -206,6 +207,28 @@ def test_data_of_another_length_is_noticed(
     data = codec.encode(rows)
     cases = [data[:length] for length in range(len(data))]
     for damaged in [*cases, b"\0" * 100, longer.encode(draw("<f4", (ROWS, 4)))]:
+        with pytest.raises(DamagedFileError):
+            codec.decode(damaged, restored)
+
+
+@pytest.mark.parametrize("library", ["isal", "zlib"])
+@pytest.mark.parametrize("width", [100, 128], ids=["a smaller part at the end", "whole parts"])
+def test_a_large_chunk_is_restored_in_parts(
+    file: h5py.File, monkeypatch: pytest.MonkeyPatch, library: str, width: int
+) -> None:
+    if library == "zlib":
+        monkeypatch.setitem(sys.modules, "isal", None)
+    monkeypatch.setattr(codecs, "_PART_BYTES", 1024)
+    # Without a checksum behind it, so that the parts alone have to tell.
+    options = {"maxshape": (None, width), "chunks": (ROWS, width), "compression": "gzip"}
+    codec = codec_for(file.create_dataset("frames", (0, width), "u1", **options))
+    rows = np.random.default_rng(1).integers(0, 256, (ROWS, width), np.uint8)
+    restored, data = np.empty_like(rows), codec.encode(rows)
+    codec.decode(data, restored)
+    assert same(restored, rows)
+    changed = data[:-1] + bytes([data[-1] ^ 1])
+    longer, shorter = (zlib.compress(content) for content in (rows.tobytes() + b"x", rows[1:].tobytes()))
+    for damaged in (b"", data[:-1], data[: len(data) // 2], changed, longer, shorter, b"\0" * 100):
         with pytest.raises(DamagedFileError):
             codec.decode(damaged, restored)
 

@@ -38,6 +38,7 @@ from gymbag.errors import (
 from gymbag.spaces import describe_space
 from gymbag.storage.base import Header
 from gymbag.storage.hdf5_reader import HDF5Reader, get_dataset, list_datasets
+from gymbag.storage.hdf5_source import HDF5Source
 from gymbag.storage.hdf5_writer import HDF5Writer
 
 T, U, X = "terminated", "truncated", "unfinished"
@@ -69,6 +70,15 @@ def test_a_file_holds_several_data_sets(path: Path) -> None:
         reader = HDF5Reader(path, name)
         assert reader.name == name
         assert_recorded(reader, played)
+
+
+def test_a_file_just_opened_is_read_but_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    played, read, paths = record(path), HDF5Source.read, []
+    monkeypatch.setattr(
+        HDF5Source, "read", lambda self, path, *rows: paths.append(path) or read(self, path, *rows)
+    )
+    assert len(get_dataset(path)["rewards"]) == sum(len(episode.actions) for episode in played)
+    assert paths.count("observations") == paths.count("rewards") == 1
 
 
 def test_data_sets_are_listed_with_their_descriptions(path: Path) -> None:
