@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import math
 import os
@@ -37,6 +36,13 @@ _BLOCK_BYTES = 1 << 21
 # Making blocks of rows that are at least this large is left to another thread, as it then outweighs what
 # it costs to hand them over.
 _LARGE_ROW_BYTES = 1 << 9
+
+# They do not stay in the cache anyway, so that blocks of them may be larger: some chunks at a time.
+_LARGE_BLOCK_BYTES = 6 << 20
+
+# Where the other thread cannot keep up, as the env hardly ever lets go of the interpreter, who records makes
+# the blocks for so long, provided that one takes no longer than a thread waits until it is given its turn.
+_ALONE_SECONDS, _QUICK_SECONDS = 1.0, 0.005
 
 # At which age of a step all are kept: by who records, at the end of a block, or else by the heartbeat. These
 # are parts of how old it may become. A thread that wants its turn has the one that runs most of the time wake
@@ -181,7 +187,13 @@ class StreamWriter:
         row_bytes = column.row_bytes + self._action_column.row_bytes
         #: Bytes of a row, of ragged columns only the part that is the same for all.
         self.row_bytes = row_bytes
-        self._block_items = _WIDTH * max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // max(row_bytes, 1)))
+        is_large = row_bytes >= _LARGE_ROW_BYTES
+        block_bytes = _LARGE_BLOCK_BYTES if is_large else _BLOCK_BYTES
+        block_rows = max(1, min(_BLOCK_ROWS, block_bytes // max(row_bytes, 1)))
+        self._block_items = _WIDTH * block_rows
+        whole = self._store.block_rows
+        # Of large rows, multiples of so many are handed to the store.
+        self._whole_rows = whole if is_large and 2 * whole <= block_rows else 1
 
     def _make_room(self, observation: Any, action: Any = None) -> None:
         """Change the dtypes of the arrays so that they hold these values exactly, besides those they hold.
@@ -394,9 +406,20 @@ class StreamWriter:
     def flush_block(self) -> None:
         """Hand what was collected to the store."""
         with Uninterrupted(), self._lock:
-            self._take_events()
+            self._take_events(self._count_whole())
             if self._store.is_full or time.monotonic() >= self._due:
                 self._keep()
+
+    def _count_whole(self) -> int:
+        """Count the events that are to be handed to the store now."""
+        outcomes = self._events[3::_WIDTH]
+        count = len(outcomes)
+        if self._whole_rows > 1:
+            excess = (self._rows + count - outcomes.count(_RESET)) % self._whole_rows
+            while excess and count:
+                count -= 1
+                excess -= outcomes[count] != _RESET
+        return count or len(outcomes)
 
     def flush(self) -> None:
         """Hand everything to the store, and have it keep it, even if the process should be killed.
@@ -443,11 +466,11 @@ class StreamWriter:
             self._episodes.write(list(zip(*self._ended, strict=True)))
             self._ended.clear()
 
-    def _take_events(self) -> None:
-        """Hand the events to the store as rows of the tables."""
-        count = len(self._events)
-        events = self._events[:count]
-        del self._events[:count]
+    def _take_events(self, count: int | None = None) -> None:
+        """Hand the events, or the first ones, to the store as rows of the tables."""
+        items = len(self._events) if count is None else _WIDTH * count
+        events = self._events[:items]
+        del self._events[:items]
         self._info_bytes = 0
         self._has_news = self._has_news or bool(events)
         if events and self.failure is None:
@@ -669,15 +692,27 @@ def _start_heartbeat(writer: StoreWriter, stream: StreamWriter, seconds: float) 
     has_large_rows = stream.row_bytes >= _LARGE_ROW_BYTES
     heartbeat = Heartbeat(beat, oldest, aside=has_large_rows)
     if has_large_rows:
-        stream.on_full_block = functools.partial(_make_block_elsewhere, stream, heartbeat)
+        stream.on_full_block = _sharing(stream, heartbeat)
     return heartbeat
 
 
-def _make_block_elsewhere(stream: StreamWriter, heartbeat: Heartbeat) -> None:
-    if stream.is_behind:
+def _sharing(stream: StreamWriter, heartbeat: Heartbeat) -> Callable[[], None]:
+    """Return what has the heartbeat make a block, or, where that cannot keep up, makes it at once."""
+    alone_until = -math.inf
+
+    def make_block() -> None:
+        nonlocal alone_until
+        started = time.monotonic()
+        if started >= alone_until and not stream.is_behind:
+            heartbeat.hurry()
+            return
         stream.flush_block()
-    else:
-        heartbeat.hurry()
+        if time.monotonic() > started + _QUICK_SECONDS:
+            alone_until = -math.inf
+        elif started >= alone_until:
+            alone_until = started + _ALONE_SECONDS
+
+    return make_block
 
 
 def _finish(stream: StreamWriter, store: ArrayStore, heartbeat: Heartbeat | None) -> None:

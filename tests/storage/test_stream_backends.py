@@ -30,7 +30,7 @@ from gymbag.storage.hdf5_reader import HDF5Reader
 from gymbag.storage.hdf5_store import rows_per_chunk
 from gymbag.storage.hdf5_writer import HDF5Writer
 from gymbag.storage.memory import MemoryWriter
-from gymbag.storage.stream_writer import _BLOCK_BYTES, _BLOCK_ROWS
+from gymbag.storage.stream_writer import _BLOCK_ROWS, _LARGE_BLOCK_BYTES
 
 T, U, B, X = "terminated", "truncated", "terminated and truncated", "unfinished"
 EVERY_FORM = [(0, X), (3, T), (1, U), (0, X), (0, X), (2, X), (4, B), (0, X)]
@@ -120,7 +120,7 @@ BORDERS = [
     pytest.param(BOX, [_BLOCK_ROWS - 1, 0, 1, 1, _BLOCK_ROWS, _BLOCK_ROWS + 1, 0, 3], id="blocks"),
     # A chunk of this space is as long as a block that is read ahead.
     pytest.param(BOX, [CHUNK_ROWS - 1, 1, CHUNK_ROWS, 2], id="chunks"),
-    pytest.param(IMAGE, [_BLOCK_BYTES // 100_800 - 1, 1, 0, 1, 9, 10, 11, 1], id="images"),
+    pytest.param(IMAGE, [_LARGE_BLOCK_BYTES // 100_800 - 1, 1, 0, 1, 9, 10, 11, 1], id="images"),
     pytest.param(space_case("Text"), [1023, 1, 1, 1024, 0, 20], id="ragged"),
     pytest.param(DISCRETE, [1] * (_BLOCK_ROWS + 6), id="episodes"),
 ]
