@@ -146,7 +146,6 @@ class StreamWriter:
         self._flush_seconds = flush_seconds
         #: When everything collected so far was last kept, on the clock `time.monotonic`.
         self.kept_at = time.monotonic()
-        self._due = self.kept_at + _SOON * flush_seconds
         self._parent: int | None = None  # who records, if this is a forked process
         #: What went wrong, after which nothing is written any more.
         self.failure: Exception | None = None
@@ -194,6 +193,9 @@ class StreamWriter:
         whole = self._store.block_rows
         # Of large rows, multiples of so many are handed to the store.
         self._whole_rows = whole if is_large and 2 * whole <= block_rows else 1
+        # Keeping large rows takes who records too long: it is left to the heartbeat.
+        self._soon = math.inf if is_large else _SOON * self._flush_seconds
+        self._due: float = self.kept_at + self._soon
 
     def _make_room(self, observation: Any, action: Any = None) -> None:
         """Change the dtypes of the arrays so that they hold these values exactly, besides those they hold.
@@ -431,7 +433,7 @@ class StreamWriter:
 
     def _keep(self) -> None:
         self.kept_at = time.monotonic()
-        self._due = self.kept_at + _SOON * self._flush_seconds
+        self._due = self.kept_at + self._soon
         self._take_events()
         if self._has_news and self.failure is None:
             try:
