@@ -35,14 +35,22 @@ import numpy as np
 from gymbag import json_values
 from gymbag.errors import DamagedFileError, SpaceError
 
-# Copies of values of at least this many bytes are kept to be used again, this many of them.
+# Values of at least this many bytes are copied to memory that is used again, which holds about so much, and
+# at least so many of them.
 _LARGE_BYTES = 1 << 14
-_MOST_POOLED = 128
+_RING_BYTES, _LEAST_IN_RING = 16 << 20, 8
 
-#: Rows of an array: together, or, if they are large, each by itself.
+#: Rows of an array: together, or, if they are large, in parts.
 Rows = np.ndarray | list[np.ndarray]
 
 _ndarray = np.ndarray  # found faster than by way of its module
+
+
+def join_rows(rows: Rows) -> np.ndarray:
+    """Return rows as an array of their own."""
+    parts = rows if isinstance(rows, list) else [rows]
+    return np.concatenate(parts, dtype=parts[0].dtype)  # keeps the byte order
+
 
 #: Reads rows start to stop of the array of that name.
 ReadArray = Callable[[str, int, int], np.ndarray]
@@ -93,7 +101,7 @@ class Column(ABC):
         """
 
     def pack_rows(self, frozen: Sequence[Any]) -> dict[str, Rows]:
-        """Do as `pack`, but leave large rows apart, as they were frozen; `release` is to follow."""
+        """Do as `pack`, but leave large rows where they were frozen; `release` is to follow."""
         return dict(self.pack(frozen))
 
     @abstractmethod
@@ -149,14 +157,63 @@ class Column(ABC):
         return function(*stacks)
 
 
+class _Ring:
+    """Memory for copies of large rows, used again, as the system takes longer to give it than to fill it.
+
+    Copies made one after the other lie one behind the other as far as possible: they can then be compressed
+    together, which takes fewer calls, and makes them smaller.
+    """
+
+    def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        count = max(_RING_BYTES // ArraySpec(dtype, shape).row_bytes, _LEAST_IN_RING)
+        self._memory = np.empty((count, *shape), dtype)
+        self._rows: list[np.ndarray] = list(self._memory)
+        self._numbers = {id(row): number for number, row in enumerate(self._rows)}
+        self._free = bytearray(b"\1") * count
+        self._next = 0
+
+    def take(self) -> np.ndarray:
+        """Return a row to write to, which is nobody else's until it is given back."""
+        number = self._free.find(1, self._next)
+        if number < 0:
+            number = self._free.find(1)
+            if number < 0:
+                return np.empty(self._memory.shape[1:], self._memory.dtype)
+        self._free[number] = 0
+        self._next = number + 1
+        return self._rows[number]
+
+    def join(self, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return the same rows in as few arrays as possible, without copying them."""
+        parts: list[np.ndarray] = []
+        start = stop = -1  # of the last part, if it lies in the ring
+        for row in rows:
+            number = self._numbers.get(id(row), -1)
+            if number < 0:
+                parts.append(row[np.newaxis])
+                start = stop = -1
+            elif number == stop:
+                stop += 1
+                parts[-1] = self._memory[start:stop]
+            else:
+                start, stop = number, number + 1
+                parts.append(self._memory[start:stop])
+        return parts
+
+    def give_back(self, rows: Sequence[np.ndarray]) -> None:
+        """Take back rows that nobody needs any more."""
+        for row in rows:
+            number = self._numbers.get(id(row), -1)
+            if number >= 0:
+                self._free[number] = 1
+
+
 class ArrayColumn(Column):
     """Values of one dtype and shape: Box, MultiBinary, MultiDiscrete. Frozen rows are bytes."""
 
     def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
         self.dtype, self.shape = dtype, shape
         self._null = np.full(shape, np.nan if dtype.kind == "f" else 0, dtype=dtype)
-        # To be used again, as the system takes longer to give memory for a frame than to copy one.
-        self._pool: list[np.ndarray] = []
         self._is_large = ArraySpec(dtype, shape).row_bytes >= _LARGE_BYTES
 
     def arrays(self) -> dict[str, ArraySpec]:
@@ -177,11 +234,12 @@ class ArrayColumn(Column):
             )
         return self._freeze_large(cast) if self._is_large else cast.tobytes()
 
+    @functools.cached_property
+    def _ring(self) -> _Ring:
+        return _Ring(self.dtype, self.shape)
+
     def _freeze_large(self, value: np.ndarray) -> np.ndarray:
-        try:
-            copy = self._pool.pop()
-        except IndexError:
-            copy = np.empty(self.shape, self.dtype)
+        copy = self._ring.take()
         if value.flags.c_contiguous:
             # NumPy would let another thread run meanwhile, and then have to wait for it.
             copy.data.cast("B")[:] = value.data.cast("B")
@@ -190,8 +248,8 @@ class ArrayColumn(Column):
         return copy
 
     def release(self, frozen: Sequence[bytes | np.ndarray]) -> None:
-        if self._is_large and len(self._pool) < _MOST_POOLED:
-            self._pool.extend(frozen)  # type: ignore[arg-type]  # large values are arrays
+        if self._is_large:
+            self._ring.give_back(frozen)  # type: ignore[arg-type]  # large values are arrays
 
     def _as_array(self, value: Any) -> np.ndarray:
         try:
@@ -214,7 +272,7 @@ class ArrayColumn(Column):
         return {"": rows.reshape((len(frozen), *self.shape))}
 
     def pack_rows(self, frozen: Sequence[Any]) -> dict[str, Rows]:
-        return {"": list(frozen)} if self._is_large else dict(self.pack(frozen))
+        return {"": self._ring.join(frozen)} if self._is_large else dict(self.pack(frozen))
 
     def unpack(self, read: ReadArray, start: int, stop: int) -> np.ndarray:
         rows = read("", start, stop)

@@ -18,7 +18,16 @@ from hypothesis import strategies as st
 from recorded import overwrite
 from same import assert_same
 
-from gymbag.columns import ArrayColumn, ArraySpec, Column, NumberColumn, ScalarColumn, TextColumn, ValueColumn
+from gymbag.columns import (
+    ArrayColumn,
+    ArraySpec,
+    Column,
+    NumberColumn,
+    ScalarColumn,
+    TextColumn,
+    ValueColumn,
+    join_rows,
+)
 from gymbag.errors import DamagedFileError, GymbagError, SpaceError
 from gymbag.space_columns import column_of
 from gymbag.spaces import describe_space
@@ -509,3 +518,41 @@ def test_a_number_of_any_dtype_comes_back_equal_or_is_refused(
 
 def test_every_refusal_is_a_gymbag_error() -> None:
     assert issubclass(SpaceError, GymbagError)
+
+
+FRAME = 84, 84, 4
+
+
+def frame(number: int) -> np.ndarray:
+    return np.full(FRAME, number % 251, np.uint8)
+
+
+@pytest.mark.parametrize("count", [1, 100, 2_000], ids=["one", "many", "more than are kept"])
+def test_large_values_stay_as_they_are_until_they_are_released(count: int) -> None:
+    column = ArrayColumn(np.dtype(np.uint8), FRAME)
+    first = [column.freeze(frame(number)) for number in range(count)]
+    column.release(first[1::2])
+    second = [column.freeze(frame(number + 7)) for number in range(count)]
+    for rows, numbers in ((first[::2], range(0, count, 2)), (second, range(7, count + 7))):
+        assert_same(join_rows(column.pack_rows(rows)[""]), np.stack([frame(number) for number in numbers]))
+
+
+def test_large_values_lie_together_once_others_are_released() -> None:
+    column = ArrayColumn(np.dtype(np.uint8), FRAME)
+    kept = column.freeze(frame(1))
+    for _ in range(100):
+        frozen = [column.freeze(frame(number)) for number in range(50)]
+        parts = column.pack_rows(frozen)[""]
+        assert len(parts) <= 3  # parted by where the memory ends, and by the one that is kept
+        assert_same(join_rows(parts), np.stack([frame(number) for number in range(50)]))
+        column.release(frozen)
+    assert_same(kept, frame(1))
+
+
+def test_large_values_of_another_column_can_be_packed_and_released() -> None:
+    column, other = (ArrayColumn(np.dtype(np.uint8), FRAME) for _ in range(2))
+    rows = [column.freeze(frame(0)), other.freeze(frame(1)), column.freeze(frame(2))]
+    assert_same(join_rows(column.pack_rows(rows)[""]), np.stack([frame(number) for number in range(3)]))
+    column.release(rows)
+    column.freeze(frame(3))
+    assert_same(rows[1], frame(1))

@@ -287,9 +287,14 @@ class _Gzip(Codec):
 
     def _compress(self, sections: Sequence[Sequence[np.ndarray]]) -> bytes:
         if self._isal is not None and 0 < self._level < _FIRST_LEVEL_OF_ZLIB:
-            compressor = self._isal.compressobj(1)
+            library, level = self._isal, 1
         else:
-            compressor = zlib.compressobj(self._level)
+            library, level = zlib, self._level
+        if len(sections) == len(sections[0]) == 1:
+            # In one call, as another thread may have the interpreter for long after each.
+            whole: bytes = library.compress(sections[0][0], level)
+            return whole
+        compressor = library.compressobj(level)
         found: list[bytes] = []
         for section in sections:
             if found:

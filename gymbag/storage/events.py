@@ -30,6 +30,8 @@ RESET = 4
 _LISTED, _PACKED = 1 << 10, 1 << 13
 # A block is full, too, with about this many bytes of values, or of texts.
 _BLOCK_BYTES = 1 << 21
+# Large rows do not stay in the cache anyway, so that blocks of them may be larger: some chunks at a time.
+_LARGE_BLOCK_BYTES = 6 << 20
 
 #: Rows from this size on are kept as they are; making blocks of them takes longer than having a thread do it.
 LARGE_ROW_BYTES = 1 << 9
@@ -113,6 +115,10 @@ class Events(ABC):
     def take(self) -> Block | None:
         """Return all events that were not taken yet, or None if there are none."""
 
+    def take_block(self) -> Block | None:
+        """Do as `take`, but some of the latest events may be left for the next block."""
+        return self.take()
+
 
 class ListedEvents(Events):
     """Collects any values.
@@ -127,14 +133,19 @@ class ListedEvents(Events):
 
     Args:
         row_bytes: About how many bytes an event has.
+        steps: How many steps there are already.
+        whole_steps: `take_block` gives so many steps, counted from the very first, or a multiple.
     """
 
-    __slots__ = ("_items", "_most_items", "_text_bytes")
+    __slots__ = ("_items", "_most_items", "_steps", "_text_bytes", "_whole_steps")
     _WIDTH = 6
 
-    def __init__(self, row_bytes: int) -> None:
+    def __init__(self, row_bytes: int, steps: int = 0, whole_steps: int = 1) -> None:
         self._items: list[Any] = []
-        self._most_items = self._WIDTH * max(1, min(_LISTED, _BLOCK_BYTES // max(row_bytes, 1)))
+        most_bytes = _LARGE_BLOCK_BYTES if row_bytes >= LARGE_ROW_BYTES else _BLOCK_BYTES
+        most = max(1, min(_LISTED, most_bytes // max(row_bytes, 1)))
+        self._most_items = self._WIDTH * most
+        self._steps, self._whole_steps = steps, whole_steps if 2 * whole_steps <= most else 1
         self._text_bytes = 0
 
     @property
@@ -156,7 +167,18 @@ class ListedEvents(Events):
         self._items.extend((observation, action, reward, outcome, time, info))
 
     def take(self) -> Block | None:
-        count = len(self._items)
+        return self._take(len(self._items))
+
+    def take_block(self) -> Block | None:
+        outcomes = self._items[3 :: self._WIDTH]
+        count = len(outcomes)
+        excess = (self._steps + count - outcomes.count(RESET)) % self._whole_steps
+        while excess and count:
+            count -= 1
+            excess -= outcomes[count] != RESET
+        return self._take(self._WIDTH * (count or len(outcomes)))
+
+    def _take(self, count: int) -> Block | None:
         items = self._items[:count]
         del self._items[:count]
         self._text_bytes = 0
@@ -169,6 +191,7 @@ class ListedEvents(Events):
         resets = {
             event: (actions[event], infos[event]) for event in np.flatnonzero(outcome == RESET).tolist()
         }
+        self._steps += len(outcome) - len(resets)
         return Block(observations, actions, np.array(rewards), outcome, np.array(times), infos, resets)
 
 
@@ -320,7 +343,7 @@ class PackedEvents(Events):
 _INTEGERS = {1: "b", 2: "h", 4: "i", 8: "q"}
 
 
-def events_of(observations: Column, actions: Column) -> Events:
+def events_of(observations: Column, actions: Column, steps: int, whole_steps: int) -> Events:
     """Choose how to collect values of these columns; see `ListedEvents` and `PackedEvents`."""
     row_bytes = observations.row_bytes + actions.row_bytes
     if (
@@ -330,7 +353,7 @@ def events_of(observations: Column, actions: Column) -> Events:
         and (isinstance(actions, ArrayColumn) or actions.dtype.isnative)
     ):
         return PackedEvents(observations, actions)
-    return ListedEvents(row_bytes)
+    return ListedEvents(row_bytes, steps, whole_steps)
 
 
 def choose(values: Any, chosen: np.ndarray) -> Any:

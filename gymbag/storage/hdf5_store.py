@@ -104,26 +104,45 @@ class _GrowingArray:
 
     def append(self, rows: Rows) -> None:
         """Add rows, which are copied, or needed no more when this returns."""
+        if isinstance(rows, list):
+            self._append_parts(rows)
+            return
         while len(rows):
             used = self.length - self._chunk_start
             count = min(len(rows), self.chunk_rows - used)
             new, rows = rows[:count], rows[count:]
             self.length += count
             if used + count == self.chunk_rows:
-                self._end_chunk(used, new)
+                self._end_chunk(used, [new])
             else:
-                if self._buffer is None:
-                    self._buffer = self._new_buffer()
-                if isinstance(new, list):
-                    for row, value in enumerate(new, used):
-                        self._buffer[row] = value
-                else:
-                    self._buffer[used : used + count] = new
+                self._keep(used, [new])
 
-    def _end_chunk(self, used: int, new: Rows) -> None:
+    def _append_parts(self, parts: list[np.ndarray]) -> None:
+        used = self.length - self._chunk_start
+        new: list[np.ndarray] = []  # of the open chunk, which so many came before
+        for part in parts:
+            at = 0
+            while at < len(part):
+                count = min(len(part) - at, self._chunk_start + self.chunk_rows - self.length)
+                new.append(part[at : at + count])
+                at += count
+                self.length += count
+                if self.length == self._chunk_start + self.chunk_rows:
+                    self._end_chunk(used, new)
+                    used, new = 0, []
+        self._keep(used, new)
+
+    def _keep(self, used: int, new: list[np.ndarray]) -> None:
+        """Copy rows of the open chunk, of which `used` came before."""
+        for part in new:
+            if self._buffer is None:
+                self._buffer = self._new_buffer()
+            self._buffer[used : used + len(part)] = part
+            used += len(part)
+
+    def _end_chunk(self, used: int, parts: list[np.ndarray]) -> None:
         """Encode a chunk of which `used` rows came before."""
         start, stop = self._chunk_start, self.length
-        parts = [row[np.newaxis] for row in new] if isinstance(new, list) else [new]
         codec = self.form.codec
         if codec is None:
             if self._buffer is not None:
@@ -138,7 +157,9 @@ class _GrowingArray:
         self._chunk_start = self._journaled = stop
 
     def _raw(self, first_row: int, rows: np.ndarray) -> NewRows:
-        return NewRows(self._path, first_row, len(rows), "raw", rows.tobytes())
+        # Not copied, as they are written before any more come.
+        data = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
+        return NewRows(self._path, first_row, len(rows), "raw", data)
 
     def take(self, open_rows: Rows | None) -> list[NewRows]:
         """Return what the journal does not have yet.
@@ -148,15 +169,14 @@ class _GrowingArray:
         """
         entries, self.chunks = self.chunks, []
         start, count = self._journaled, self.length - self._journaled
-        parts = [np.asarray(open_rows)] if open_rows is not None and len(open_rows) else []
+        parts = [open_rows] if isinstance(open_rows, np.ndarray) else list(open_rows or ())
         if count and self._buffer is not None:
             used = start - self._chunk_start
             parts.insert(0, self._buffer[used : used + count])
         if parts or self._has_open_rows:
-            rows = (
-                np.concatenate(parts, dtype=self.dtype) if parts else np.empty((0, *self.shape), self.dtype)
-            )
-            entries.append(self._raw(start, rows))
+            if len(parts) != 1 or parts[0].dtype != self.dtype:
+                parts = [np.concatenate([np.empty((0, *self.shape), self.dtype), *parts], dtype=self.dtype)]
+            entries.append(self._raw(start, parts[0]))
         self._has_open_rows = open_rows is not None and len(open_rows) > 0
         self._journaled = self.length
         return entries
@@ -236,6 +256,14 @@ class HDF5Store(ArrayStore):
         before = len(array.chunks)
         array.append(rows)
         self._waiting += sum(len(chunk.data) for chunk in array.chunks[before:])
+
+    @property
+    def block_rows(self) -> int:
+        """Of how many steps the largest rows make a chunk."""
+        rows: list[int] = [
+            array.chunk_rows for path, array in self._arrays.items() if _has_row_per_step(path)
+        ]
+        return min(rows)
 
     @property
     def is_full(self) -> bool:

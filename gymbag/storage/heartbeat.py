@@ -25,7 +25,10 @@ class Heartbeat:
         self._function, self._seconds = function, seconds
         self._process = os.getpid()
         self._stopped = False
-        self._awake = threading.Event()
+        # Free when the function is to be called soon. An event, of more parts, would have the thread keep the
+        # interpreter from the others for longer.
+        self._alarm = threading.Lock()
+        self._alarm.acquire()
         self._avoided = _processor() if aside else None
         # A daemon, as the interpreter would wait for any other before it runs what stops this one.
         self._thread = threading.Thread(target=self._run, name="gymbag heartbeat", daemon=True)
@@ -35,22 +38,23 @@ class Heartbeat:
         _avoid(self._avoided)
         seconds: float | None = self._seconds
         while seconds is not None:
-            self._awake.wait(min(seconds, threading.TIMEOUT_MAX))
-            self._awake.clear()
+            self._alarm.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
             if self._stopped:
                 return
             seconds = self._function()
 
     def hurry(self) -> None:
         """Have the function called soon."""
-        self._awake.set()
+        if self._alarm.locked():
+            with contextlib.suppress(RuntimeError):  # somebody else has just done so
+                self._alarm.release()
 
     def stop(self) -> None:
         """Wait until the function is not running, and call it no more. Stopping again does nothing."""
         self._stopped = True
         # Threads do not survive a fork; and one that lets go of the last reference stops itself.
         if self._process == os.getpid() and threading.current_thread() is not self._thread:
-            self._awake.set()
+            self.hurry()
             self._thread.join()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gymbag.columns import ArraySpec, Rows
+from gymbag.columns import ArraySpec, Rows, join_rows
 from gymbag.errors import RecordingError, StorageError
 from gymbag.storage.base import Header
 from gymbag.storage.stream import ArrayStore
@@ -39,7 +39,7 @@ class _MemoryStore(ArrayStore):
 
     def append(self, path: str, rows: Rows) -> None:
         if len(rows):
-            self._blocks[path].append(np.array(rows))
+            self._blocks[path].append(join_rows(rows))
 
     def read(self, path: str, start: int, stop: int) -> np.ndarray:
         with _reading:

@@ -68,7 +68,18 @@ class ArrayStore(ArraySource):
 
     @abstractmethod
     def append(self, path: str, rows: Rows) -> None:
-        """Add rows to an array; the store copies them, or is done with them when this returns."""
+        """Add rows to an array; the store copies them, or is done with them when this returns.
+
+        Args:
+            path: The array.
+            rows: An array of rows, or, if they are large, a list of such arrays: `columns.join_rows` makes
+                one of them.
+        """
+
+    @property
+    def block_rows(self) -> int:
+        """Of how many steps the store makes a chunk at least: large rows that fill some, it need not copy."""
+        return 1
 
     @property
     def is_full(self) -> bool:

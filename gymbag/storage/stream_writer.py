@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import os
 import threading
@@ -32,6 +31,9 @@ from gymbag.uninterrupted import Uninterrupted
 # Rows of episodes are handed to the store when they are this many, or fill about this many bytes.
 _EPISODES, _EPISODES_BYTES = 1024, 1 << 21
 
+# Where the other thread cannot keep up, as the env hardly ever lets go of the interpreter, who records makes
+# the blocks for so long, provided that one takes no longer than a thread waits until it is given its turn.
+_ALONE_SECONDS, _QUICK_SECONDS = 1.0, 0.005
 
 # At which age of a step all are kept: by who records, at the end of a block, or else by the heartbeat. These
 # are parts of how old it may become. A thread that wants its turn has the one that runs most of the time wake
@@ -118,7 +120,6 @@ class StreamWriter:
         self._flush_seconds = flush_seconds
         #: When everything collected so far was last kept, on the clock `time.monotonic`.
         self.kept_at = time.monotonic()
-        self._due = self.kept_at + _SOON * flush_seconds
         self._parent: int | None = None  # who records, if this is a forked process
         #: What went wrong, after which nothing is written any more.
         self.failure: Exception | None = None
@@ -137,8 +138,8 @@ class StreamWriter:
         if missing:
             store.create(missing)
         _TableWriter(store, sessions).write([[facts]])
-        self._open(under(existing, "observations"), under(existing, "actions"))
         self._rows = store.length("rewards")
+        self._open(under(existing, "observations"), under(existing, "actions"))
         self._dtypes_decided = self._rows > 0
         store.flush({})
 
@@ -148,8 +149,14 @@ class StreamWriter:
         self._freeze_observation, self._freeze_action = column.freeze, self._action_column.freeze
         self._steps = _TableWriter(self._store, step_columns(column, self._action_column))
         self._episodes = _TableWriter(self._store, episode_columns(column))
-        self._events = events_of(column, self._action_column)
         self._most_ended = max(1, min(_EPISODES, _EPISODES_BYTES // max(column.row_bytes, 1)))
+        is_large = self.row_bytes >= LARGE_ROW_BYTES
+        # Of large rows, whole chunks are handed to the store, which need not be copied then.
+        whole_rows = self._store.block_rows if is_large else 1
+        self._events = events_of(column, self._action_column, self._rows, whole_rows)
+        # Keeping large rows takes who records too long: it is left to the heartbeat.
+        self._soon = math.inf if is_large else _SOON * self._flush_seconds
+        self._due: float = self.kept_at + self._soon
 
     @property
     def row_bytes(self) -> int:
@@ -359,7 +366,7 @@ class StreamWriter:
     def flush_block(self) -> None:
         """Hand what was collected to the store."""
         with Uninterrupted(), self._lock:
-            self._take_events()
+            self._write_events(self._events.take_block())
             if self._store.is_full or time.monotonic() >= self._due:
                 self._keep()
 
@@ -373,7 +380,7 @@ class StreamWriter:
 
     def _keep(self) -> None:
         self.kept_at = time.monotonic()
-        self._due = self.kept_at + _SOON * self._flush_seconds
+        self._due = self.kept_at + self._soon
         self._take_events()
         if self._has_news and self.failure is None:
             try:
@@ -409,8 +416,10 @@ class StreamWriter:
             self._ended.clear()
 
     def _take_events(self) -> None:
-        """Hand the events to the store as rows of the tables."""
-        block = self._events.take()
+        """Hand all events to the store as rows of the tables."""
+        self._write_events(self._events.take())
+
+    def _write_events(self, block: Block | None) -> None:
         if block is None:
             return
         self._has_news = True
@@ -638,15 +647,27 @@ def _start_heartbeat(writer: StoreWriter, stream: StreamWriter, seconds: float) 
     has_large_rows = stream.row_bytes >= LARGE_ROW_BYTES
     heartbeat = Heartbeat(beat, oldest, aside=has_large_rows)
     if has_large_rows:
-        stream.on_full_block = functools.partial(_make_block_elsewhere, stream, heartbeat)
+        stream.on_full_block = _sharing(stream, heartbeat)
     return heartbeat
 
 
-def _make_block_elsewhere(stream: StreamWriter, heartbeat: Heartbeat) -> None:
-    if stream.is_behind:
+def _sharing(stream: StreamWriter, heartbeat: Heartbeat) -> Callable[[], None]:
+    """Return what has the heartbeat make a block, or, where that cannot keep up, makes it at once."""
+    alone_until = -math.inf
+
+    def make_block() -> None:
+        nonlocal alone_until
+        started = time.monotonic()
+        if started >= alone_until and not stream.is_behind:
+            heartbeat.hurry()
+            return
         stream.flush_block()
-    else:
-        heartbeat.hurry()
+        if time.monotonic() > started + _QUICK_SECONDS:
+            alone_until = -math.inf
+        elif started >= alone_until:
+            alone_until = started + _ALONE_SECONDS
+
+    return make_block
 
 
 def _finish(stream: StreamWriter, store: ArrayStore, heartbeat: Heartbeat | None) -> None:

@@ -100,4 +100,4 @@ def test_a_text_whose_event_never_came_belongs_to_no_other() -> None:
     ],
 )
 def test_small_rows_of_one_size_are_packed(observations: Any, actions: Any, packed: bool) -> None:
-    assert isinstance(events_of(observations, actions), PackedEvents) is packed
+    assert isinstance(events_of(observations, actions, 0, 1), PackedEvents) is packed

@@ -23,7 +23,7 @@ from cases import SpaceCase, space_case
 from recorded import Played, assert_same_arrays, assert_same_steps, header_of, play, write
 from same import assert_same
 
-from gymbag.columns import ArraySpec
+from gymbag.columns import ArraySpec, Rows, join_rows
 from gymbag.errors import DamagedFileError
 from gymbag.storage.base import Header, Reader
 from gymbag.storage.hdf5_reader import HDF5Reader
@@ -58,8 +58,9 @@ class Arrays(ArrayStore):
     def dtypes(self) -> Mapping[str, np.dtype[Any]]:
         return {path: array.dtype for path, array in self.arrays.items()}
 
-    def append(self, path: str, rows: np.ndarray) -> None:
-        self.arrays[path] = np.concatenate([self.arrays[path], rows])
+    def append(self, path: str, rows: Rows) -> None:
+        if len(rows):
+            self.arrays[path] = np.concatenate([self.arrays[path], join_rows(rows)])
 
     def length(self, path: str) -> int:
         return len(self.arrays.get(path, ()))

@@ -26,7 +26,7 @@ from gymbag.columns import ArraySpec
 from gymbag.errors import RecordingError, SpaceError, StorageError
 from gymbag.infos import UnstorableInfoWarning
 from gymbag.storage.base import Reader, Writer
-from gymbag.storage.events import _BLOCK_BYTES, _LISTED, _PACKED
+from gymbag.storage.events import _LARGE_BLOCK_BYTES, _LISTED, _PACKED
 from gymbag.storage.hdf5_reader import HDF5Reader
 from gymbag.storage.hdf5_store import rows_per_chunk
 from gymbag.storage.hdf5_writer import HDF5Writer
@@ -120,7 +120,7 @@ BORDERS = [
     pytest.param(BOX, [_PACKED - 1, 0, 1, 1, _PACKED, _PACKED + 1, 0, 3], id="blocks"),
     # A chunk of this space is as long as a block that is read ahead.
     pytest.param(BOX, [CHUNK_ROWS - 1, 1, CHUNK_ROWS, 2], id="chunks"),
-    pytest.param(IMAGE, [_BLOCK_BYTES // 100_800 - 1, 1, 0, 1, 9, 10, 11, 1], id="images"),
+    pytest.param(IMAGE, [_LARGE_BLOCK_BYTES // 100_800 - 1, 1, 0, 1, 9, 10, 11, 1], id="images"),
     pytest.param(space_case("Text"), [_LISTED - 1, 1, 1, _LISTED, 0, 20], id="ragged"),
     pytest.param(DISCRETE, [1] * (_PACKED + 6), id="episodes"),
 ]
