@@ -7,11 +7,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TypeVar
 
 # More threads than these wait for memory rather than for processors.
 _MOST = 4
 # How many tasks may wait for each thread, so that none runs out of them, nor many hold memory.
 _WAITING = 4
+
+_Result = TypeVar("_Result")
 
 
 class Workers:
@@ -47,10 +50,7 @@ class Workers:
         waiting: deque[Future[object]] = deque()
         try:
             for task in tasks:
-                try:
-                    future = self._threads().submit(task) if self.count else None
-                except RuntimeError:  # the interpreter is about to exit, and starts no threads
-                    future = None
+                future = self._submit(task)
                 if future is None:
                     task()
                     continue
@@ -61,6 +61,21 @@ class Workers:
                 future.result()
         finally:
             wait(waiting)
+
+    def begin(self, task: Callable[[], _Result]) -> Callable[[], _Result]:
+        """Begin to do a task; return what waits for it and returns its result, or raises what it raised."""
+        future = self._submit(task)
+        if future is None:
+            result = task()
+            return lambda: result
+        return future.result
+
+    def _submit(self, task: Callable[[], _Result]) -> Future[_Result] | None:
+        """Have a thread do a task; return None if there is none to do it."""
+        try:
+            return self._threads().submit(task) if self.count else None
+        except RuntimeError:  # the interpreter is about to exit, and starts no threads
+            return None
 
     def _threads(self) -> ThreadPoolExecutor:
         with self._lock:

@@ -25,6 +25,13 @@ def test_every_task_is_done_once(workers: Workers) -> None:
     assert sorted(done) == list(range(200))
 
 
+def test_a_task_that_was_begun_gives_its_result_or_its_error(workers: Workers) -> None:
+    results = [workers.begin(functools.partial(divmod, number, 7)) for number in range(50)]
+    assert [result() for result in results] == [divmod(number, 7) for number in range(50)]
+    with pytest.raises(ZeroDivisionError):
+        workers.begin(lambda: 1 // 0)()
+
+
 def test_tasks_are_taken_as_they_are_needed(workers: Workers) -> None:
     lock, done, ahead = threading.Lock(), [0], []
 

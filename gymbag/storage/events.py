@@ -34,7 +34,7 @@ _BLOCK_BYTES = 1 << 21
 _LARGE_BLOCK_BYTES = 6 << 20
 
 #: Rows from this size on are kept as they are; making blocks of them takes longer than having a thread do it.
-LARGE_ROW_BYTES = 1 << 9
+LARGE_ROW_BYTES = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,8 @@ class Events(ABC):
     Attributes:
         plain_dtype: Of the observations that may be added as `tobytes` gives them; None if none may.
         plain_shape: Their shape.
+        action_dtype: Of the arrays that may be added as actions in the same way.
+        action_shape: Their shape.
         number_type: The type of the numbers that may be added as actions, besides ints from `smallest` to
             `largest`; None if none may.
     """
@@ -93,6 +95,8 @@ class Events(ABC):
 
     plain_dtype: np.dtype[Any] | None = None
     plain_shape: tuple[int, ...] = ()
+    action_dtype: np.dtype[Any] | None = None
+    action_shape: tuple[int, ...] = ()
     number_type: type | None = None
     smallest, largest = 1, 0
 
@@ -225,7 +229,18 @@ class PackedEvents(Events):
 
     __slots__ = (
         *("_dtype", "_no_action", "_taken", "_text_bytes", "_texts"),
-        *("buffer", "end", "largest", "limit", "number_type", "pack", "plain_dtype", "plain_shape"),
+        *(
+            "action_dtype",
+            "action_shape",
+            "buffer",
+            "end",
+            "largest",
+            "limit",
+            "number_type",
+            "pack",
+            "plain_dtype",
+            "plain_shape",
+        ),
         *("size", "smallest"),
     )
 
@@ -233,6 +248,7 @@ class PackedEvents(Events):
         assert isinstance(observations, ArrayColumn)
         assert isinstance(actions, ArrayColumn | NumberColumn)
         self.plain_dtype, self.plain_shape = observations.dtype, observations.shape
+        self.action_dtype, self.action_shape = None, ()
         shape: tuple[int, ...] = ()
         if isinstance(actions, NumberColumn):
             self.number_type, self.smallest, self.largest = (
@@ -245,6 +261,7 @@ class PackedEvents(Events):
             action_format = code.upper() if actions.dtype.kind == "u" else code
         else:
             self.number_type, self.smallest, self.largest = None, 1, 0
+            self.action_dtype, self.action_shape = actions.dtype, actions.shape
             self._no_action = b""
             action_format, shape = f"{actions.row_bytes}s", actions.shape
         row = struct.Struct(f"={observations.row_bytes}s{action_format}dBd")
@@ -259,7 +276,7 @@ class PackedEvents(Events):
         )
         assert row.size == self._dtype.itemsize
         self.pack, self.size = row.pack_into, row.size
-        self.limit = _PACKED * row.size
+        self.limit = row.size * min(_PACKED, _BLOCK_BYTES // row.size)
         self.buffer = bytearray(self.limit)
         self.end = self._taken = 0
         # For each event with a text: its number, arguments of a reset, info.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import h5py
@@ -14,13 +15,15 @@ from gymbag.columns import ArraySpec, Rows
 from gymbag.errors import DamagedFileError
 from gymbag.storage.base import Header
 from gymbag.storage.chunk_reader import ChunkReader
-from gymbag.storage.codecs import Compression, choose_filters
+from gymbag.storage.codecs import Codec, Compression, choose_filters
+from gymbag.storage.events import LARGE_ROW_BYTES
 from gymbag.storage.folding import rewrite
 from gymbag.storage.hdf5_layout import arrays_of, create_data_set
 from gymbag.storage.journal import NewRows
 from gymbag.storage.stored_array import ArrayForm, StoredArray, create_arrays
 from gymbag.storage.stream import ArrayStore
 from gymbag.storage.writable_file import WritableFile
+from gymbag.workers import workers
 
 # What a chunk may hold at most: bytes; rows of the table of steps, or of that of episodes; ragged bytes.
 _CHUNK_BYTES = 2 << 20
@@ -33,6 +36,10 @@ _WIDER = "%wider"
 # What waits to be written to the journal, and the journal itself, are not to become larger than this.
 _LARGEST_WAITING = 1 << 23
 _LARGEST_JOURNAL = 1 << 26
+
+# Encoding a chunk of this size takes longer than handing it to another thread. One of large rows comes from
+# another thread than the env's already.
+_SHARED_BYTES = 1 << 18
 
 
 def rows_per_chunk(path: str, spec: ArraySpec) -> int:
@@ -59,14 +66,16 @@ def _has_row_per_step(path: str) -> bool:
 class _GrowingArray:
     """The rows of one array on their way to the journal.
 
-    All whole chunks are encoded as soon as they are full. The rows of the open one are kept, and written
-    to the journal as they are.
+    All whole chunks are encoded as soon as they are full, where that takes long by other threads. The rows of
+    the open one are kept, and written to the journal as they are.
     """
 
     def __init__(self, path: str, form: ArrayForm, length: int = 0) -> None:
         self._path = path
         self.length = self._journaled = length
-        self.chunks: list[NewRows] = []
+        self._chunks: list[Callable[[], NewRows]] = []  # return them once they are encoded
+        #: How many bytes of chunks wait to be taken.
+        self.waiting = 0
         # Whether the journal, or the file, has rows behind the last one that are to be replaced.
         self._has_open_rows = False
         self._take_form(form)
@@ -75,6 +84,7 @@ class _GrowingArray:
         assert form.chunks is not None
         self.form, self.dtype, self.shape = form, form.dtype, form.row_shape
         self.chunk_rows: int = form.chunks[0]
+        self._row_bytes = self.dtype.itemsize * math.prod(self.shape)
         self._chunk_start = self.length - self.length % self.chunk_rows
         # Holds the open chunk from its first row on; there is none before it has a row.
         self._buffer: np.ndarray | None = None
@@ -144,17 +154,30 @@ class _GrowingArray:
         """Encode a chunk of which `used` rows came before."""
         start, stop = self._chunk_start, self.length
         codec = self.form.codec
-        if codec is None:
+        chunk_bytes = self.chunk_rows * self._row_bytes
+        if codec is not None and chunk_bytes >= _SHARED_BYTES and self._row_bytes < LARGE_ROW_BYTES:
+            self._keep(used, parts)
+            rows, self._buffer = self._buffer, None  # which is the other thread's now
+            assert rows is not None
+            self._chunks.append(workers.begin(functools.partial(self._encoded, start, codec, rows)))
+            self.waiting += chunk_bytes
+        elif codec is None:
             if self._buffer is not None:
                 parts.insert(0, self._buffer[self._journaled - start : used])
-            self.chunks.append(self._raw(self._journaled, np.concatenate(parts, dtype=self.dtype)))
+            self._add_chunk(self._raw(self._journaled, np.concatenate(parts, dtype=self.dtype)))
         else:
             if used:
                 assert self._buffer is not None
                 parts.insert(0, self._buffer[:used])
-            data = codec.encode(*parts)
-            self.chunks.append(NewRows(self._path, start, stop - start, "chunk", data))
+            self._add_chunk(self._encoded(start, codec, *parts))
         self._chunk_start = self._journaled = stop
+
+    def _encoded(self, start: int, codec: Codec, *parts: np.ndarray) -> NewRows:
+        return NewRows(self._path, start, self.chunk_rows, "chunk", codec.encode(*parts))
+
+    def _add_chunk(self, chunk: NewRows) -> None:
+        self._chunks.append(lambda: chunk)
+        self.waiting += len(chunk.data)
 
     def _raw(self, first_row: int, rows: np.ndarray) -> NewRows:
         # Not copied, as they are written before any more come.
@@ -167,7 +190,8 @@ class _GrowingArray:
         Args:
             open_rows: Rows that are to stand behind the last one until there is more to say.
         """
-        entries, self.chunks = self.chunks, []
+        entries = [chunk() for chunk in self._chunks]
+        self._chunks, self.waiting = [], 0
         start, count = self._journaled, self.length - self._journaled
         parts = [open_rows] if isinstance(open_rows, np.ndarray) else list(open_rows or ())
         if count and self._buffer is not None:
@@ -199,7 +223,6 @@ class HDF5Store(ArrayStore):
         self._name = header.name
         self._compression, self._chunk_rows = compression, chunk_rows
         self._arrays: dict[str, _GrowingArray] = {}
-        self._waiting = 0
         # Of the file that is open just now.
         self._opened: h5py.File | None = None
         self._readers: dict[str, ChunkReader] = {}
@@ -252,10 +275,7 @@ class HDF5Store(ArrayStore):
 
     def append(self, path: str, rows: Rows) -> None:
         """Add rows to an array, which are copied, or needed no more when this returns."""
-        array = self._arrays[path]
-        before = len(array.chunks)
-        array.append(rows)
-        self._waiting += sum(len(chunk.data) for chunk in array.chunks[before:])
+        self._arrays[path].append(rows)
 
     @property
     def block_rows(self) -> int:
@@ -268,7 +288,7 @@ class HDF5Store(ArrayStore):
     @property
     def is_full(self) -> bool:
         """Whether there is so much to write that it should not wait."""
-        return self._waiting > _LARGEST_WAITING
+        return sum(array.waiting for array in self._arrays.values()) > _LARGEST_WAITING
 
     def fill_up(self) -> None:
         """Make ready to go on with the arrays: read the last chunks, which are to be filled up.
@@ -322,7 +342,6 @@ class HDF5Store(ArrayStore):
             open_rows: Rows of the arrays that are to stand behind the last ones until the next flush.
         """
         entries = [entry for path, array in self._arrays.items() for entry in array.take(open_rows.get(path))]
-        self._waiting = 0
         self.file.check_in_place()
         if entries:
             self.file.append(self._name, entries)

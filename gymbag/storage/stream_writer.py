@@ -269,23 +269,27 @@ class StreamWriter:
                 state.refuse()
             events: Any = self._events
             kind = type(action)
-            # The env may change an array.
-            given = action if kind is int or kind is events.number_type else nested.copy(action)
+            if kind is events.number_type or (kind is int and events.smallest <= action <= events.largest):
+                given, is_plain = action, self._in_steps
+            elif (
+                kind is _ndarray
+                and action.dtype is events.action_dtype
+                and action.shape == events.action_shape
+            ):
+                given, is_plain = action.tobytes(), self._in_steps  # the env may change an array
+            else:
+                given, is_plain = nested.copy(action), False
             try:
                 observation, reward, terminated, truncated, info = result = env.step(action)
                 # Most steps are of this kind. They do without the calls that others take.
                 if (
-                    type(observation) is _ndarray
+                    is_plain
+                    and type(observation) is _ndarray
                     and observation.dtype is events.plain_dtype
                     and observation.shape == events.plain_shape
                     and type(reward) is float
                     and type(info) is dict
                     and not info
-                    and self._in_steps
-                    and (
-                        kind is events.number_type
-                        or (kind is int and events.smallest <= given <= events.largest)
-                    )
                 ):
                     if terminated is False and truncated is False:
                         outcome = 0
@@ -300,6 +304,8 @@ class StreamWriter:
                         self.on_full_block()
                     return result
                 chosen = choose_info(info)
+                if kind is _ndarray and type(given) is bytes:
+                    given = np.frombuffer(given, action.dtype).reshape(action.shape)
                 write_step(clock(), observation, given, reward, terminated, truncated, chosen)
             except BaseException:
                 # A step that fails, or cannot be recorded, cuts the episode, as no other may take its place.

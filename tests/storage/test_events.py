@@ -95,7 +95,7 @@ def test_a_text_whose_event_never_came_belongs_to_no_other() -> None:
         pytest.param(FLOATS, SHORTS, True, id="small"),
         pytest.param(FLOATS, ArrayColumn(np.dtype(">f8"), (3,)), True, id="big-endian-array"),
         pytest.param(FLOATS, NumberColumn(np.dtype(">i4")), False, id="big-endian-number"),
-        pytest.param(ArrayColumn(np.dtype("u1"), (512,)), SHORTS, False, id="large"),
+        pytest.param(ArrayColumn(np.dtype("u1"), (4096,)), SHORTS, False, id="large"),
         pytest.param(TextColumn(), SHORTS, False, id="ragged"),
     ],
 )

@@ -116,10 +116,14 @@ def test_infos_options_and_seeds_of_every_kind_come_back(backend: Any, info: Any
 
 
 CHUNK_ROWS = rows_per_chunk("observations", ArraySpec(np.dtype("f4"), (3,)))
+WIDE = SpaceCase("Box-wide", "gymnasium", lambda spaces: spaces.Box(-np.inf, np.inf, (256,), np.float64))
+WIDE_CHUNK_ROWS = rows_per_chunk("observations", ArraySpec(np.dtype("f8"), (256,)))
 BORDERS = [
     pytest.param(BOX, [_PACKED - 1, 0, 1, 1, _PACKED, _PACKED + 1, 0, 3], id="blocks"),
     # A chunk of this space is as long as a block that is read ahead.
     pytest.param(BOX, [CHUNK_ROWS - 1, 1, CHUNK_ROWS, 2], id="chunks"),
+    # Chunks of this one are encoded by other threads.
+    pytest.param(WIDE, [WIDE_CHUNK_ROWS - 7, 7, 2 * WIDE_CHUNK_ROWS, 5], id="wide"),
     pytest.param(IMAGE, [_LARGE_BLOCK_BYTES // 100_800 - 1, 1, 0, 1, 9, 10, 11, 1], id="images"),
     pytest.param(space_case("Text"), [_LISTED - 1, 1, 1, _LISTED, 0, 20], id="ragged"),
     pytest.param(DISCRETE, [1] * (_PACKED + 6), id="episodes"),
