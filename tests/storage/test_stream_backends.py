@@ -123,7 +123,7 @@ BORDERS = [
     # A chunk of this space is as long as a block that is read ahead.
     pytest.param(BOX, [CHUNK_ROWS - 1, 1, CHUNK_ROWS, 2], id="chunks"),
     # Chunks of this one are encoded by other threads.
-    pytest.param(WIDE, [WIDE_CHUNK_ROWS - 7, 7, 2 * WIDE_CHUNK_ROWS, 5], id="wide"),
+    pytest.param(WIDE, [WIDE_CHUNK_ROWS - 7, 7, 5], id="wide"),
     pytest.param(IMAGE, [_LARGE_BLOCK_BYTES // 100_800 - 1, 1, 0, 1, 9, 10, 11, 1], id="images"),
     pytest.param(space_case("Text"), [_LISTED - 1, 1, 1, _LISTED, 0, 20], id="ragged"),
     pytest.param(DISCRETE, [1] * (_PACKED + 6), id="episodes"),
