@@ -30,8 +30,9 @@ RESET = 4
 _LISTED, _PACKED = 1 << 10, 1 << 13
 # A block is full, too, with about this many bytes of values, or of texts.
 _BLOCK_BYTES = 1 << 21
-# Large rows do not stay in the cache anyway, so that blocks of them may be larger: some chunks at a time.
-_LARGE_BLOCK_BYTES = 6 << 20
+# Large rows do not stay in the cache anyway, so that blocks of them may be larger: two chunks, as a step that
+# has to wait for more would be noticed.
+_LARGE_BLOCK_BYTES = 7 << 19
 
 #: Rows from this size on are kept as they are; making blocks of them takes longer than having a thread do it.
 LARGE_ROW_BYTES = 1 << 12
