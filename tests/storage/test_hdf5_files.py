@@ -882,3 +882,19 @@ def test_a_file_that_plain_h5py_has_open_is_in_use(path: Path) -> None:
     with h5py.File(path):
         record(path)
     record(path)
+
+
+def test_nothing_is_written_while_nothing_happens(path: Path) -> None:
+    writer = HDF5Writer(path, flush_seconds=1e6)
+    writer.begin(header_of(BOX))
+    write_episodes(writer, play(BOX, [(3, X)]))
+    writer.flush()
+    journal = path.with_name(path.name + ".journal")
+    before = journal.stat().st_size
+    writer.flush()
+    assert journal.stat().st_size == before > 0
+    write_episodes(writer, play(BOX, [(1, T)]))
+    writer.flush()
+    assert journal.stat().st_size > before
+    writer.close()
+    assert len(HDF5Reader(path)) == 2
