@@ -24,6 +24,7 @@ This module has the columns of single values; `compound_columns` has those made 
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,11 +35,10 @@ import numpy as np
 
 from gymbag import json_values
 from gymbag.errors import DamagedFileError, SpaceError
+from gymbag.row_ring import RowRing
 
-# Values of at least this many bytes are copied to memory that is used again, which holds about so much, and
-# at least so many of them.
+# Values of at least this many bytes are copied to a ring.
 _LARGE_BYTES = 1 << 14
-_RING_BYTES, _LEAST_IN_RING = 16 << 20, 8
 
 #: Rows of an array: together, or, if they are large, in parts.
 Rows = np.ndarray | list[np.ndarray]
@@ -75,7 +75,7 @@ class ArraySpec:
     @property
     def row_bytes(self) -> int:
         """Bytes of one row."""
-        return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
+        return self.dtype.itemsize * math.prod(self.shape)
 
 
 class Column(ABC):
@@ -157,57 +157,6 @@ class Column(ABC):
         return function(*stacks)
 
 
-class _Ring:
-    """Memory for copies of large rows, used again, as the system takes longer to give it than to fill it.
-
-    Copies made one after the other lie one behind the other as far as possible: they can then be compressed
-    together, which takes fewer calls, and makes them smaller.
-    """
-
-    def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-        count = max(_RING_BYTES // ArraySpec(dtype, shape).row_bytes, _LEAST_IN_RING)
-        self._memory = np.empty((count, *shape), dtype)
-        self._rows: list[np.ndarray] = list(self._memory)
-        self._numbers = {id(row): number for number, row in enumerate(self._rows)}
-        self._free = bytearray(b"\1") * count
-        self._next = 0
-
-    def take(self) -> np.ndarray:
-        """Return a row to write to, which is nobody else's until it is given back."""
-        number = self._free.find(1, self._next)
-        if number < 0:
-            number = self._free.find(1)
-            if number < 0:
-                return np.empty(self._memory.shape[1:], self._memory.dtype)
-        self._free[number] = 0
-        self._next = number + 1
-        return self._rows[number]
-
-    def join(self, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return the same rows in as few arrays as possible, without copying them."""
-        parts: list[np.ndarray] = []
-        start = stop = -1  # of the last part, if it lies in the ring
-        for row in rows:
-            number = self._numbers.get(id(row), -1)
-            if number < 0:
-                parts.append(row[np.newaxis])
-                start = stop = -1
-            elif number == stop:
-                stop += 1
-                parts[-1] = self._memory[start:stop]
-            else:
-                start, stop = number, number + 1
-                parts.append(self._memory[start:stop])
-        return parts
-
-    def give_back(self, rows: Sequence[np.ndarray]) -> None:
-        """Take back rows that nobody needs any more."""
-        for row in rows:
-            number = self._numbers.get(id(row), -1)
-            if number >= 0:
-                self._free[number] = 1
-
-
 class ArrayColumn(Column):
     """Values of one dtype and shape: Box, MultiBinary, MultiDiscrete. Frozen rows are bytes."""
 
@@ -235,8 +184,8 @@ class ArrayColumn(Column):
         return self._freeze_large(cast) if self._is_large else cast.tobytes()
 
     @functools.cached_property
-    def _ring(self) -> _Ring:
-        return _Ring(self.dtype, self.shape)
+    def _ring(self) -> RowRing:
+        return RowRing(self.dtype, self.shape)
 
     def _freeze_large(self, value: np.ndarray) -> np.ndarray:
         copy = self._ring.take()

@@ -24,6 +24,7 @@ FLOORS: dict[str, int] = {
     "json_values": 1,
     "spaces": 1,
     "columns": 1,
+    "row_ring": 1,
     "compound_columns": 1,
     "space_columns": 1,
     "infos": 1,

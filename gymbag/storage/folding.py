@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -10,6 +9,7 @@ import h5py
 import numpy as np
 from h5py import h5d
 
+from gymbag.columns import ArraySpec
 from gymbag.errors import DamagedFileError
 from gymbag.storage.chunk_reader import ChunkReader
 from gymbag.storage.journal import Coverage, Entry, JournalReader
@@ -91,7 +91,7 @@ def read_raw(
     journal: JournalReader, entry: Entry, dtype: np.dtype[np.generic], shape: tuple[int, ...]
 ) -> np.ndarray:
     """Read the rows of an entry that is not a chunk, as a read-only array."""
-    data = journal.read(entry)[: entry.rows * dtype.itemsize * math.prod(shape)]
+    data = journal.read(entry)[: entry.rows * ArraySpec(dtype, shape).row_bytes]
     return np.frombuffer(data, dtype).reshape(entry.rows, *shape)
 
 

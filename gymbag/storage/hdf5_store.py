@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -54,7 +53,7 @@ def rows_per_chunk(path: str, spec: ArraySpec) -> int:
         most = _RAGGED_BYTES
     else:
         most = _EPISODES if path.startswith("episodes/") else _STEPS
-    fitting = _CHUNK_BYTES // max(spec.dtype.itemsize * math.prod(spec.shape), 1)
+    fitting = _CHUNK_BYTES // max(spec.row_bytes, 1)
     return min(1 << max(fitting.bit_length() - 1, 0), most)
 
 
@@ -84,7 +83,7 @@ class _GrowingArray:
         assert form.chunks is not None
         self.form, self.dtype, self.shape = form, form.dtype, form.row_shape
         self.chunk_rows: int = form.chunks[0]
-        self._row_bytes = self.dtype.itemsize * math.prod(self.shape)
+        self._row_bytes = ArraySpec(self.dtype, self.shape).row_bytes
         self._chunk_start = self.length - self.length % self.chunk_rows
         # Holds the open chunk from its first row on; there is none before it has a row.
         self._buffer: np.ndarray | None = None

@@ -21,8 +21,8 @@ from gymbag.storage.hdf5_layout import (
     write_description,
 )
 from gymbag.storage.hdf5_store import HDF5Store
+from gymbag.storage.store_writer import StoreWriter
 from gymbag.storage.stream import ArrayStore, check_arrays
-from gymbag.storage.stream_writer import StoreWriter
 from gymbag.storage.writable_file import WritableFile
 
 # HDF5 numbers the rows of a chunk with 32 bits.

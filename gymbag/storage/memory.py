@@ -11,9 +11,9 @@ import numpy as np
 from gymbag.columns import ArraySpec, Rows, join_rows
 from gymbag.errors import RecordingError, StorageError
 from gymbag.storage.base import Header
+from gymbag.storage.store_writer import StoreWriter
 from gymbag.storage.stream import ArrayStore
 from gymbag.storage.stream_reader import StreamReader
-from gymbag.storage.stream_writer import StoreWriter
 
 # One for all stores, so that a store can be sent to another process.
 _reading = threading.Lock()

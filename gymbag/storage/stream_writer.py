@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import threading
 import time
-import warnings
-import weakref
-from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,26 +15,18 @@ from gymbag import nested
 from gymbag.columns import Column, LossyCastError, Rows, ValueColumn, promote
 from gymbag.compound_columns import join, under
 from gymbag.episode import Ending
-from gymbag.errors import RecordingError, RecordingStoppedWarning, SpaceError, StorageError
+from gymbag.errors import RecordingError, SpaceError
 from gymbag.infos import InfoEncoder
-from gymbag.space_columns import column_of
-from gymbag.storage.base import Header, RecordingState, Writer
+from gymbag.storage.base import RecordingState
 from gymbag.storage.events import LARGE_ROW_BYTES, RESET, Block, ListedEvents, choose, events_of
-from gymbag.storage.heartbeat import Heartbeat
 from gymbag.storage.stream import ArrayStore, array_specs, episode_columns, step_columns
 from gymbag.uninterrupted import Uninterrupted
 
 # Rows of episodes are handed to the store when they are this many, or fill about this many bytes.
 _EPISODES, _EPISODES_BYTES = 1024, 1 << 21
 
-# Where the other thread cannot keep up, as the env hardly ever lets go of the interpreter, who records makes
-# the blocks for so long, provided that one takes no longer than a thread waits until it is given its turn.
-_ALONE_SECONDS, _QUICK_SECONDS = 1.0, 0.005
-
-# At which age of a step all are kept: by who records, at the end of a block, or else by the heartbeat. These
-# are parts of how old it may become. A thread that wants its turn has the one that runs most of the time wake
-# it at every opportunity, which costs more than what it then does: so it is left asleep if possible.
-_SOON, _OLDEST = 0.25, 0.75
+# At which age of a step who records keeps all of them, at the end of a block: a part of how old it may be.
+_SOON = 0.25
 
 _ndarray = np.ndarray  # found faster than by way of its module
 
@@ -505,190 +493,3 @@ def _as_bool(flag: Any, name: str) -> bool:
     if array.size == 1 and array.dtype.kind in "biu" and array.item() in (0, 1):
         return bool(array.item())
     raise SpaceError(f"expected {name} to be True or False, found {flag!r}")
-
-
-class StoreWriter(Writer):
-    """A writer of a backend with flat arrays: what is left to a subclass is to open and close the store."""
-
-    #: How old a step may become before it is kept for good; None if there is nothing to fear.
-    flush_seconds: float | None = None
-
-    _stream: StreamWriter | None = None
-
-    @abstractmethod
-    def open_store(self, header: Header) -> ArrayStore:
-        """Return the store to write to."""
-
-    def begin(self, header: Header) -> None:
-        """See `Writer.begin`. A writer that was closed may begin again, and goes on with its data.
-
-        Raises:
-            RecordingError: The writer is recording already.
-        """
-        if self._stream is not None:
-            raise RecordingError(
-                f"this {type(self).__name__} is recording already; use one writer for each env"
-            )
-        facts = {"spec": header.spec, "versions": header.versions, "metadata": header.metadata}
-        # All that may complain about the header comes before anything is written.
-        frozen = ValueColumn().freeze(facts)
-        columns = column_of(header.observation_space), column_of(header.action_space)
-        with Uninterrupted():
-            store = self.open_store(header)
-            try:
-                stream = StreamWriter(store, *columns, frozen, self.flush_seconds or math.inf)
-            except BaseException:
-                store.close()
-                raise
-            self._stream = stream
-            heartbeat = None
-            if self.flush_seconds is not None:
-                _bound_to_process.add(stream)
-                heartbeat = _start_heartbeat(self, stream, self.flush_seconds)
-            # Runs when it is called, when the writer is forgotten, or at the interpreter's exit; once.
-            self._finish = weakref.finalize(self, _finish, stream, store, heartbeat)
-            # Calling the stream directly saves a call a step.
-            self.write_reset = stream.write_reset  # type: ignore[method-assign]
-            self.write_step = stream.write_step  # type: ignore[method-assign]
-
-    @property
-    def stream(self) -> StreamWriter:
-        """The stream that is being written.
-
-        Raises:
-            RecordingError: The writer has not begun, or is closed.
-        """
-        if self._stream is None:
-            raise RecordingError(f"this {type(self).__name__} is not recording; call begin() first")
-        return self._stream
-
-    def write_reset(
-        self,
-        time: float,
-        observation: Any,
-        info: Mapping[str, Any],
-        seed: Any,
-        options: Mapping[str, Any] | None,
-    ) -> None:
-        """See `Writer.write_reset`."""
-        self.stream.write_reset(time, observation, info, seed, options)
-
-    def write_step(
-        self,
-        time: float,
-        observation: Any,
-        action: Any,
-        reward: Any,
-        terminated: bool,
-        truncated: bool,
-        info: Mapping[str, Any],
-    ) -> None:
-        """See `Writer.write_step`."""
-        self.stream.write_step(time, observation, action, reward, terminated, truncated, info)
-
-    def recorded_step(
-        self,
-        env: Any,
-        clock: Callable[[], float],
-        choose_info: Callable[[Any], Mapping[str, Any]],
-        state: RecordingState,
-    ) -> Callable[[Any], Any]:
-        """See `Writer.recorded_step`."""
-        return self.stream.recorded_step(env, clock, choose_info, state)
-
-    def flush(self) -> None:
-        """Keep everything recorded so far; when nothing is being recorded, do nothing."""
-        if self._stream is not None and not self._stream.is_left_to_parent:
-            self._stream.flush()
-
-    def close(self) -> None:
-        """Keep everything for good; an open episode is kept unfinished. Closing again does nothing.
-
-        Raises:
-            RecordingError: Recording had stopped, on a full disk for example, or fails now.
-        """
-        if self._stream is not None:
-            self._stream = None
-            del self.write_reset, self.write_step
-            self._finish()
-
-
-# Streams to what processes cannot share.
-_bound_to_process: weakref.WeakSet[StreamWriter] = weakref.WeakSet()
-
-
-def _leave_to_parent() -> None:
-    for stream in list(_bound_to_process):
-        stream.leave_to_parent()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_to_parent)
-
-
-def _start_heartbeat(writer: StoreWriter, stream: StreamWriter, seconds: float) -> Heartbeat:
-    """Have a thread keep what nobody else does in time, and, where rows are large, make blocks of them."""
-    reference = weakref.ref(writer)
-    # Keeping it takes a while, too.
-    oldest = _OLDEST * seconds
-
-    def beat() -> float | None:
-        # It is held as long as this runs: were it forgotten meanwhile, it would wait for itself.
-        held = reference()
-        if held is None:
-            return None
-        if time.monotonic() >= stream.kept_at + oldest:
-            stream.flush()
-        elif stream.has_block:
-            stream.flush_block()
-        if stream.failure is not None:
-            warnings.warn(
-                f"recording has stopped, the env goes on: {stream.failure}",
-                RecordingStoppedWarning,
-                stacklevel=1,
-            )
-            return None
-        return max(0.0, stream.kept_at + oldest - time.monotonic())
-
-    has_large_rows = stream.row_bytes >= LARGE_ROW_BYTES
-    heartbeat = Heartbeat(beat, oldest, aside=has_large_rows)
-    if has_large_rows:
-        stream.on_full_block = _sharing(stream, heartbeat)
-    return heartbeat
-
-
-def _sharing(stream: StreamWriter, heartbeat: Heartbeat) -> Callable[[], None]:
-    """Return what has the heartbeat make a block, or, where that cannot keep up, makes it at once."""
-    alone_until = -math.inf
-
-    def make_block() -> None:
-        nonlocal alone_until
-        started = time.monotonic()
-        if started >= alone_until and not stream.is_behind:
-            heartbeat.hurry()
-            return
-        stream.flush_block()
-        if time.monotonic() > started + _QUICK_SECONDS:
-            alone_until = -math.inf
-        elif started >= alone_until:
-            alone_until = started + _ALONE_SECONDS
-
-    return make_block
-
-
-def _finish(stream: StreamWriter, store: ArrayStore, heartbeat: Heartbeat | None) -> None:
-    if stream.is_left_to_parent:
-        return
-    with Uninterrupted():
-        if heartbeat is not None:
-            heartbeat.stop()
-        try:
-            stream.finish()
-        except BaseException:
-            with contextlib.suppress(StorageError):  # of the same cause; what it leaves is not lost
-                store.close()
-            raise
-        try:
-            store.close()
-        except StorageError as error:
-            raise RecordingError(f"all is recorded, but could not be put into the file: {error}") from error

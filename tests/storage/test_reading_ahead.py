@@ -29,10 +29,10 @@ from gymbag.storage.base import Header, Reader
 from gymbag.storage.hdf5_reader import HDF5Reader
 from gymbag.storage.hdf5_writer import HDF5Writer
 from gymbag.storage.read_ahead import OngoingReads, ReadAhead
+from gymbag.storage.store_writer import StoreWriter
 from gymbag.storage.stream import ArrayStore
 from gymbag.storage.stream_reader import StreamReader
 from gymbag.storage.stream_tables import _BLOCK_ROWS
-from gymbag.storage.stream_writer import StoreWriter
 
 T, X = "terminated", "unfinished"
 BOX, DISCRETE, TEXT = space_case("Box-unbounded"), space_case("Discrete"), space_case("Text")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gymbag.storage import stream_writer
+from gymbag.storage import store_writer
 
 
 class Sharing:
@@ -16,9 +16,9 @@ class Sharing:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.is_behind, self.block_seconds = 0.0, False, 0.001
         self.done: list[str] = []
-        monkeypatch.setattr(stream_writer, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(store_writer, "time", SimpleNamespace(monotonic=lambda: self.now))
         heartbeat: Any = SimpleNamespace(hurry=lambda: self.done.append("left to the heartbeat"))
-        self._make_block = stream_writer._sharing(self, heartbeat)  # type: ignore[arg-type]
+        self._make_block = store_writer._sharing(self, heartbeat)  # type: ignore[arg-type]
 
     def flush_block(self) -> None:
         self.now += self.block_seconds
