@@ -39,6 +39,8 @@ FLOORS: dict[str, int] = {
     "for_gymnasium": 4,
     "for_gym": 4,
     "salvaging": 4,
+    "atari": 4,
+    "atari.*": 4,
     "testing": 5,
     "testing.*": 5,
     "cli": 6,
