@@ -1,7 +1,7 @@
 """An epoch: about a million consecutive steps of one run, wherever they are kept.
 
-The DQN Replay data has runs of 50 million steps, each in checkpoints of a replay buffer. d4rl-atari calls what
-one checkpoint holds an epoch, and so do we. An epoch has R rows, in the order in which they were written:
+The DQN Replay data has runs of 50 million steps, each in checkpoints of a replay buffer. d4rl-atari calls
+what one checkpoint holds an epoch, and so do we. An epoch has R rows, in the order of writing:
 
     row      0     1     2     3    ...              R-1
     frame    0     0     0     o0   o1   o2 ... oT-1  0   0   0   o0 ...
