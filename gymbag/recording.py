@@ -176,7 +176,7 @@ def record_hdf5(
     info: InfoChoice = True,
     compression: str | None = "gzip",
     level: int | None = None,
-    chunk_rows: int | None = None,
+    chunk_rows: int | Mapping[str, int] | None = None,
     flush_seconds: float = 1.0,
 ) -> Any:
     """Wrap an env so that everything that happens is recorded to an HDF5 file.
@@ -192,7 +192,7 @@ def record_hdf5(
         info: Which infos to record: True for all, False for none, or a list of keys.
         compression: How to compress a new data set: "gzip", "zstd", "lzf" or None; see `HDF5Writer`.
         level: How hard to compress.
-        chunk_rows: How many steps make a chunk of a new data set.
+        chunk_rows: How many steps make a chunk of a new data set, or of some of its columns.
         flush_seconds: How old a step may become before it is safe from the process being killed.
 
     Returns:

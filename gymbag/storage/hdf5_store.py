@@ -212,11 +212,12 @@ class HDF5Store(ArrayStore):
         file: The file, which is closed with the store.
         header: What the data set is called and holds, should it have to be made.
         compression: How to compress the arrays of a new data set.
-        chunk_rows: How many steps make a chunk of a new data set, instead of what `rows_per_chunk` chooses.
+        chunk_rows: For some columns of steps of a new data set, how many make a chunk, instead of what
+            `rows_per_chunk` chooses.
     """
 
     def __init__(
-        self, file: WritableFile, header: Header, compression: Compression, chunk_rows: int | None = None
+        self, file: WritableFile, header: Header, compression: Compression, chunk_rows: Mapping[str, int]
     ) -> None:
         self.file, self._header = file, header
         self._name = header.name
@@ -249,8 +250,8 @@ class HDF5Store(ArrayStore):
 
     def _form(self, path: str, spec: ArraySpec) -> ArrayForm:
         rows = rows_per_chunk(path, spec)
-        if self._chunk_rows is not None and _has_row_per_step(path):
-            rows = self._chunk_rows
+        if _has_row_per_step(path):
+            rows = self._chunk_rows.get(path.partition("/")[0], rows)
         # A chunk has elements, even if rows have none.
         chunks = (rows, *(size or 1 for size in spec.shape))
         return ArrayForm(spec.dtype, spec.shape, chunks, choose_filters(self._compression, spec.dtype))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 from gymbag.errors import DamagedFileError, StorageError, UnfinishedRecordingWarning
@@ -22,7 +23,7 @@ from gymbag.storage.hdf5_layout import (
 )
 from gymbag.storage.hdf5_store import HDF5Store
 from gymbag.storage.store_writer import StoreWriter
-from gymbag.storage.stream import ArrayStore, check_arrays
+from gymbag.storage.stream import STEP_COLUMNS, ArrayStore, check_arrays
 from gymbag.storage.writable_file import WritableFile
 
 # HDF5 numbers the rows of a chunk with 32 bits.
@@ -44,7 +45,8 @@ class HDF5Writer(StoreWriter):
             or None.
         level: How hard to compress, for gzip 0 to 9, for zstd 1 to 22; by default 1 and 3.
         chunk_rows: How many steps make a chunk of a new data set; by default as many as make 2 MiB, at most
-            8,192. Reading a single step reads a whole chunk.
+            8,192. Reading a single step reads a whole chunk. A mapping, such as `{"observations": 16}`, says
+            so of some columns only.
         flush_seconds: How old a step may become before it is safe from the process being killed.
 
     Raises:
@@ -67,16 +69,15 @@ class HDF5Writer(StoreWriter):
         *,
         compression: str | None = "gzip",
         level: int | None = None,
-        chunk_rows: int | None = None,
+        chunk_rows: int | Mapping[str, int] | None = None,
         flush_seconds: float = 1.0,
     ) -> None:
         self.path = Path(filename).absolute()
         self._compression = choose_compression(compression, level)
-        if chunk_rows is not None and not 1 <= chunk_rows <= _MOST_CHUNK_ROWS:
-            raise StorageError(f"expected chunk_rows from 1 to {_MOST_CHUNK_ROWS}, found {chunk_rows!r}")
+        self._chunk_rows = _check_chunk_rows(chunk_rows)
         if not flush_seconds > 0:
             raise StorageError(f"expected flush_seconds above 0, found {flush_seconds!r}")
-        self._chunk_rows, self.flush_seconds = chunk_rows, flush_seconds
+        self.flush_seconds = flush_seconds
 
     def begin(self, header: Header) -> None:
         """See `Writer.begin`; the errors are those of `open_store`."""
@@ -159,3 +160,22 @@ class HDF5Writer(StoreWriter):
             store.fill_up()
         except DamagedFileError as error:
             raise DamagedFileError(f"{self.path}: {header.name!r} is damaged: {error}") from error
+
+
+def _check_chunk_rows(chunk_rows: int | Mapping[str, int] | None) -> Mapping[str, int]:
+    """Return how many rows make a chunk of each column of steps for which that is said.
+
+    Raises:
+        StorageError: There is no such column, or there cannot be so many rows.
+    """
+    if chunk_rows is None:
+        return {}
+    by_column = chunk_rows if isinstance(chunk_rows, Mapping) else dict.fromkeys(STEP_COLUMNS, chunk_rows)
+    for column, rows in by_column.items():
+        if column not in STEP_COLUMNS:
+            raise StorageError(
+                f"expected chunk_rows of some of the columns {', '.join(STEP_COLUMNS)}, found {column!r}"
+            )
+        if not 1 <= rows <= _MOST_CHUNK_ROWS:
+            raise StorageError(f"expected chunk_rows from 1 to {_MOST_CHUNK_ROWS}, found {rows!r}")
+    return by_column

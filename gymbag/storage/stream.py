@@ -95,8 +95,12 @@ class ArrayStore(ArraySource):
         """
 
 
+#: The names of the columns of the table of steps.
+STEP_COLUMNS = ("observations", "actions", "rewards", "terminated", "truncated", "times", "infos")
+
+
 def step_columns(observations: Column, actions: Column) -> dict[str, Column]:
-    """List the columns of the table of steps."""
+    """List the columns of the table of steps, those of `STEP_COLUMNS`."""
     return {
         "observations": observations,
         "actions": actions,

@@ -898,3 +898,44 @@ def test_nothing_is_written_while_nothing_happens(path: Path) -> None:
     assert journal.stat().st_size > before
     writer.close()
     assert len(HDF5Reader(path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("chunk_rows", "expected"),
+    [
+        (None, (256, 8192)),
+        (16, (16, 16)),
+        ({"observations": 16}, (16, 8192)),
+        ({"rewards": 32}, (256, 32)),
+    ],
+    ids=["by default", "one for all", "of the large column", "of a small one"],
+)
+def test_chunks_have_as_many_rows_as_asked_for(
+    path: Path, chunk_rows: Any, expected: tuple[int, int]
+) -> None:
+    space = describe_space(gymnasium.spaces.Box(0, 255, (84, 84), np.uint8))
+    writer = HDF5Writer(path, chunk_rows=chunk_rows)
+    writer.begin(Header("frames", space, describe_space(gymnasium.spaces.Discrete(2))))
+    frames = np.random.default_rng(1).integers(0, 255, (40, 84, 84), np.uint8)
+    writer.write_reset(0.0, frames[0], {}, None, None)
+    for frame in frames[1:]:
+        writer.write_step(0.0, frame, 1, 1.0, False, False, {})
+    writer.close()
+    with h5py.File(path) as file:
+        assert tuple(file[f"frames/{name}"].chunks[0] for name in ("observations", "rewards")) == expected
+        assert file["frames/episodes/first_row"].chunks == (2048,)
+    assert (HDF5Reader(path)[0].observations == frames).all()
+
+
+@pytest.mark.parametrize(
+    ("chunk_rows", "message"),
+    [
+        (0, "expected chunk_rows from 1 to 2147483648, found 0"),
+        ({"rewards": -1}, "expected chunk_rows from 1 to 2147483648, found -1"),
+        ({"frames": 16}, "expected chunk_rows of some of the columns observations, .*, found 'frames'"),
+    ],
+)
+def test_chunks_that_cannot_be_are_refused(path: Path, chunk_rows: Any, message: str) -> None:
+    with pytest.raises(StorageError, match=message):
+        HDF5Writer(path, chunk_rows=chunk_rows)
+    assert not path.exists()
