@@ -66,7 +66,8 @@ class EpochTable:
     def rows(self) -> np.ndarray:
         """The rows that belong to episodes, ascending: (nsteps,) int64."""
         before = np.cumsum(self.lengths) - self.lengths  # how many steps come before each episode
-        return np.arange(self.nsteps) + np.repeat(self.first_rows - before, self.lengths)
+        rows: np.ndarray = np.arange(self.nsteps) + np.repeat(self.first_rows - before, self.lengths)
+        return rows
 
 
 class FrameReader(AbstractContextManager["FrameReader"]):

@@ -1,0 +1,211 @@
+"""An epoch, or several, as the flat arrays of d4rl-atari: what offline reinforcement learning trains on.
+
+By default the arrays are clean: rows of padding and stale rows are left out, and every episode ends in a row
+with one of two flags, as everywhere in gymbag. `compat` gives d4rl-atari's own arrays, padding and all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gymbag.atari.epoch import FRAME_SHAPE, STACK_FRAMES, Epoch, EpochTable, FrameReader
+from gymbag.atari.frame_stacks import FrameStacks
+from gymbag.episode import Ending
+from gymbag.errors import DamagedFileError, StorageError
+
+# How many frames are read at once where they are not wanted.
+_BLOCK_ROWS = 64
+
+
+def load_dataset(
+    epochs: Sequence[Epoch], *, stack: bool = False, compat: bool = False, unclipped_rewards: bool = False
+) -> dict[str, Any]:
+    """Read epochs into memory, one after the other.
+
+    Args:
+        epochs: The epochs, at least one.
+        stack: Whether an observation is four frames, the oldest first, rather than one.
+        compat: Whether to give d4rl-atari's arrays: with the rows of padding and the stale ones, frames of
+            shape (1, 84, 84), terminals as uint8, and no timeouts.
+        unclipped_rewards: Whether to give the game's own rewards instead of those clipped to [-1, 1].
+
+    Returns:
+        `observations`, (N, 84, 84) uint8, or with `stack` a `FrameStacks` of shape (N, 4, 84, 84); `actions`,
+        (N,) int32; `rewards`, (N,) float32; `terminals`, (N,) bool, whether the game was over; `timeouts`,
+        (N,) bool, whether the limit of steps or the end of an epoch cut the episode here.
+
+    Raises:
+        DamagedFileError: The data cannot be read, or is not what it promises.
+        StorageError: The rewards are known as clipped ones only.
+    """
+    tables = [epoch.table for epoch in epochs]
+    chosen = [np.arange(len(table)) if compat else table.rows for table in tables]
+    dataset: dict[str, Any] = {
+        "actions": np.concatenate([table.actions[rows] for table, rows in zip(tables, chosen, strict=True)]),
+        "rewards": np.concatenate(
+            [
+                (choose_rewards(epoch) if unclipped_rewards else epoch.table.rewards)[rows]
+                for epoch, rows in zip(epochs, chosen, strict=True)
+            ]
+        ),
+    }
+    if compat:
+        terminals = np.concatenate([table.terminals for table in tables])
+        dataset["terminals"] = terminals.astype(np.uint8)
+    else:
+        lengths = np.concatenate([table.lengths for table in tables])
+        dataset.update(mark_ends(lengths, np.concatenate([table.endings for table in tables])))
+    if stack:
+        observations: Any = _load_stacks(epochs, compat)
+    elif compat:
+        observations = _load_all(epochs)[:, None]
+    else:
+        observations = _load_episodes(epochs)
+    return {"observations": observations, **dataset}
+
+
+def mark_ends(lengths: np.ndarray, endings: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the flags `terminals` and `timeouts`, (N,) bool, one of which marks the last row of each episode.
+
+    Args:
+        lengths: (E,), the rows of each episode, at least one.
+        endings: (E,), the values of `episode.Ending`.
+    """
+    last_rows = np.cumsum(lengths) - 1
+    terminals, timeouts = np.zeros((2, lengths.sum()), bool)
+    terminals[last_rows] = endings == Ending.TERMINATED
+    timeouts[last_rows] = endings != Ending.TERMINATED
+    return {"terminals": terminals, "timeouts": timeouts}
+
+
+def choose_rewards(epoch: Epoch) -> np.ndarray:
+    """Return the game's own rewards.
+
+    Raises:
+        StorageError: They are not known.
+    """
+    rewards = epoch.table.unclipped_rewards
+    if rewards is None:
+        raise StorageError(
+            f"{epoch.origin} has rewards clipped to [-1, 1] only; RL Unplugged has the game's own, so leave "
+            "out the other places of data"
+        )
+    return rewards
+
+
+class EpisodeFrames:
+    """The frames of an epoch's episodes, read in their order.
+
+    Args:
+        epoch: The epoch.
+        reader: Reads its frames; none has been read yet.
+    """
+
+    def __init__(self, epoch: Epoch, reader: FrameReader) -> None:
+        self._epoch, self._reader = epoch, reader
+        self._row = 0
+
+    def begin(self, first_row: int) -> None:
+        """Pass over the padding before an episode.
+
+        Args:
+            first_row: The row with which it begins.
+
+        Raises:
+            DamagedFileError: The frames there are not black.
+        """
+        padding = np.empty((first_row - self._row, *FRAME_SHAPE), np.uint8)
+        self._reader.read_into(padding)
+        _check_black(self._epoch, self._row, padding)
+        self._row = first_row
+
+    def read_into(self, frames: np.ndarray) -> None:
+        """Read the next frames of the episode into an array (K, 84, 84), contiguous."""
+        self._reader.read_into(frames)
+        self._row += len(frames)
+
+    def finish(self) -> None:
+        """Read what is left, so that checksums at the end of files are looked at."""
+        left = len(self._epoch.table) - self._row
+        block = np.empty((min(left, _BLOCK_ROWS), *FRAME_SHAPE), np.uint8)
+        for start in range(0, left, _BLOCK_ROWS):
+            self._reader.read_into(block[: left - start])
+
+
+def _check_black(epoch: Epoch, first_row: int, padding: np.ndarray) -> None:
+    if padding.any():
+        row = first_row + int(np.flatnonzero(padding.any((1, 2)))[0])
+        raise DamagedFileError(
+            f"{epoch.origin}: expected a black frame in row {row}, between two episodes, found another; "
+            "get_dataset(compat=True) without stack takes rows as they are"
+        )
+
+
+def _load_episodes(epochs: Sequence[Epoch]) -> np.ndarray:
+    """Read the frames of all episodes, each right behind the one before."""
+    frames = np.empty((sum(epoch.table.nsteps for epoch in epochs), *FRAME_SHAPE), np.uint8)
+    position = 0
+    for epoch in epochs:
+        with epoch.open_frames() as reader:
+            episodes = EpisodeFrames(epoch, reader)
+            table = epoch.table
+            for first_row, length in zip(table.first_rows.tolist(), table.lengths.tolist(), strict=True):
+                episodes.begin(first_row)
+                episodes.read_into(frames[position : position + length])
+                position += length
+            episodes.finish()
+    return frames
+
+
+def _load_all(epochs: Sequence[Epoch]) -> np.ndarray:
+    """Read all frames there are."""
+    frames = np.empty((sum(len(epoch.table) for epoch in epochs), *FRAME_SHAPE), np.uint8)
+    position = 0
+    for epoch in epochs:
+        with epoch.open_frames() as reader:
+            reader.read_into(frames[position : position + len(epoch.table)])
+        position += len(epoch.table)
+    return frames
+
+
+def _load_stacks(epochs: Sequence[Epoch], compat: bool) -> FrameStacks:
+    """Read all frames there are, with black ones around those of each epoch, and tell which stacks to take.
+
+    0   0   0   0   row 0   row 1  ...  row R-1  0   0   0   0
+    '- black one -'                              '-- spare --'
+    """
+    frames = np.empty((sum(len(epoch.table) + 2 * STACK_FRAMES for epoch in epochs), *FRAME_SHAPE), np.uint8)
+    first_frames = []
+    black = 0
+    for epoch in epochs:
+        table = epoch.table
+        spare = black + STACK_FRAMES + len(table)
+        rows = frames[black + STACK_FRAMES : spare]
+        frames[black : black + STACK_FRAMES] = frames[spare : spare + STACK_FRAMES] = 0
+        with epoch.open_frames() as reader:
+            reader.read_into(rows)
+        stacks = np.arange(len(table)) + black + 1  # those that end with each row
+        if compat:
+            # d4rl-atari sees black before whatever comes first after a terminal, and that is padding.
+            padding = _rows_after_terminals(table)
+            stacks[padding] = black
+            if len(padding) and padding[-1] == len(table) - 1:  # but this row may be stale
+                padding, stacks[-1] = padding[:-1], spare
+                frames[spare + STACK_FRAMES - 1] = rows[-1]
+        else:
+            padding = np.setdiff1d(np.arange(table.rows[-1]), table.rows) if table.nsteps else table.rows
+            stacks = stacks[table.rows]
+        for row in padding:
+            _check_black(epoch, row, rows[row : row + 1])
+        first_frames.append(stacks)
+        black = spare + STACK_FRAMES
+    return FrameStacks(frames, np.concatenate(first_frames))
+
+
+def _rows_after_terminals(table: EpochTable) -> np.ndarray:
+    """Return the three rows after each terminal, as far as they are there, ascending."""
+    rows = np.unique(np.flatnonzero(table.terminals)[:, None] + np.arange(1, STACK_FRAMES))
+    return rows[rows < len(table)]

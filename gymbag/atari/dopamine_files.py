@@ -1,0 +1,177 @@
+"""An epoch in the files of a Dopamine replay buffer: a checkpoint of the DQN Replay data.
+
+Each column is a gzipped array of R rows, a million as a rule:
+
+    observation  (R, 84, 84) uint8
+    action       (R,) int32
+    reward       (R,) float32, clipped
+    terminal     (R,) uint8
+    add_count    () int64: how many rows were ever added to the buffer; d4rl-atari did not keep it
+
+The buffer is a ring. It was written to files when the last but one of its rows had been added, so the last
+row is stale: it is from the pass before. The final checkpoint of a run was written wherever the run ended,
+with the count of that pass alone, and all behind it is stale. `add_count` modulo R is thus how many rows
+count. Three rows of zeros come before each episode, and part of them may be in the checkpoint before.
+See `OutOfGraphLoggedReplayBuffer` of https://github.com/google-research/batch_rl.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from gymbag.atari.epoch import FRAME_SHAPE, STACK_FRAMES, STEPS_LIMIT, Epoch, EpochTable, FrameReader
+from gymbag.atari.gzipped_array import GzippedArray
+from gymbag.episode import Ending
+from gymbag.errors import DamagedFileError
+
+#: How many rows of zeros come before an episode.
+PADDING_ROWS = STACK_FRAMES - 1
+
+# The columns, with the kinds of dtype each may have, and the dtype it is given.
+_COLUMNS = {
+    "action": ("iu", np.int32),
+    "reward": ("f", np.float32),
+    "terminal": ("biu", np.bool_),
+}
+
+
+class DopamineEpoch(Epoch):
+    """An epoch in the files of a Dopamine replay buffer.
+
+    Args:
+        files: The file of each column: `observation`, `action`, `reward`, `terminal`, and if it is there
+            `add_count`.
+        origin: Where they come from, for people to read.
+        is_final: Whether this is the final checkpoint of a run.
+    """
+
+    def __init__(self, files: Mapping[str, Path], origin: str, is_final: bool = False) -> None:
+        self.origin = origin
+        self._files = files
+        self._is_final = is_final
+
+    @cached_property
+    def table(self) -> EpochTable:
+        """All but the frames; read once, and kept.
+
+        Raises:
+            DamagedFileError: It cannot be read, or is not what such data promises.
+        """
+        columns = {name: self._read_column(name) for name in _COLUMNS}
+        lengths = {name: len(column) for name, column in columns.items()}
+        frames = self.open_frames()
+        with frames:
+            lengths["observation"] = len(frames)
+            first_frames = np.empty((min(PADDING_ROWS, len(frames)), *FRAME_SHAPE), np.uint8)
+            frames.read_into(first_frames)
+        if len(set(lengths.values())) != 1:
+            raise DamagedFileError(f"{self.origin}: expected columns of equal length, found {lengths} rows")
+        valid = self._count_valid_rows(len(columns["action"]))
+        first_rows, ends, knows_first = self._find_episodes(columns, valid, first_frames)
+        lengths_of_episodes = ends - first_rows
+        endings = np.where(columns["terminal"][ends - 1], Ending.TERMINATED, Ending.UNFINISHED).astype(
+            np.uint8
+        )
+        # The limit is kept as a terminal, too. Of an episode that began in the epoch before, nobody can tell.
+        is_cut = (lengths_of_episodes == STEPS_LIMIT) & (endings == Ending.TERMINATED)
+        is_cut[: not knows_first] = False
+        endings[is_cut] = Ending.TRUNCATED
+        return EpochTable(
+            columns["action"],
+            columns["reward"],
+            columns["terminal"],
+            first_rows,
+            lengths_of_episodes,
+            endings,
+        )
+
+    def _read_column(self, name: str) -> np.ndarray:
+        kinds, dtype = _COLUMNS[name]
+        with GzippedArray(self._files[name]) as array:
+            if len(array.shape) != 1 or array.dtype.kind not in kinds:
+                raise DamagedFileError(
+                    f"{array.path}: expected {np.dtype(dtype)} of shape (R,), "
+                    f"found {array.dtype} of shape {array.shape}"
+                )
+            return array.read_all().astype(dtype, copy=False)
+
+    def _count_valid_rows(self, rows: int) -> int:
+        """Count the rows that were written in this pass of the buffer."""
+        if "add_count" in self._files:
+            with GzippedArray(self._files["add_count"]) as array:
+                if array.shape != () or array.dtype.kind not in "iu":
+                    raise DamagedFileError(
+                        f"{array.path}: expected one integer, found {array.dtype} of shape {array.shape}"
+                    )
+                count = int(array.read_all())
+            if count < 0:
+                raise DamagedFileError(f"{array.path}: expected a count, found {count}")
+            return count % rows if count % rows or not count else rows
+        if self._is_final:
+            warnings.warn(
+                f"{self.origin} is the final buffer of its run. Without its add_count nobody can tell how "
+                f"many of its {rows:,} rows are new; all are taken, though some may be those of the epoch before. "
+                "Put its add_count_ckpt.50.gz beside them, as add_count.gz if that is how they are named",
+                stacklevel=2,
+            )
+        return max(rows - 1, 0)
+
+    def _find_episodes(
+        self, columns: Mapping[str, np.ndarray], valid: int, first_frames: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Return the first row of each episode, the row after its last, and whether the first is whole."""
+        is_zero = np.ones(valid, bool)
+        for column in columns.values():
+            is_zero &= column[:valid] == 0
+        # An epoch begins in the middle of an episode, or in its padding, or, as a run does, with its padding.
+        black = ~first_frames[:valid].any((1, 2)) & is_zero[: len(first_frames)]
+        leading = int(np.cumprod(black).sum())
+        terminals = np.flatnonzero(columns["terminal"][:valid])
+        padding = terminals[:, None] + np.arange(1, STACK_FRAMES)
+        padding = padding[padding < valid]
+        if not is_zero[padding].all():
+            row = int(padding[~is_zero[padding]][0])
+            raise DamagedFileError(
+                f"{self.origin}: expected {PADDING_ROWS} rows of zeros behind each terminal, found others in "
+                f"row {row}; get_dataset(compat=True) takes rows as they are"
+            )
+        first_rows = np.concatenate([[leading], terminals + STACK_FRAMES])
+        ends = np.concatenate([terminals + 1, [valid]])
+        is_there = first_rows < ends
+        return first_rows[is_there], ends[is_there], leading > 0 or not is_there[0]
+
+    def open_frames(self) -> DopamineFrames:
+        """Return a reader of the R frames, from the first on.
+
+        Raises:
+            DamagedFileError: They cannot be read.
+        """
+        return DopamineFrames(self._files["observation"])
+
+
+class DopamineFrames(FrameReader):
+    """Reads the frames of a checkpoint, once, in the order of its rows."""
+
+    def __init__(self, path: Path) -> None:
+        self._array = GzippedArray(path)
+        if self._array.shape[1:] != FRAME_SHAPE or self._array.dtype != np.uint8:
+            self._array.close()
+            raise DamagedFileError(
+                f"{path}: expected uint8 of shape (R, 84, 84), "
+                f"found {self._array.dtype} of shape {self._array.shape}"
+            )
+
+    def __len__(self) -> int:
+        """Count the frames."""
+        return len(self._array)
+
+    def read_into(self, frames: np.ndarray) -> None:
+        self._array.read_into(frames)
+
+    def close(self) -> None:
+        self._array.close()
