@@ -68,7 +68,7 @@ def load_dataset(
 
 
 def mark_ends(lengths: np.ndarray, endings: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the flags `terminals` and `timeouts`, (N,) bool, one of which marks the last row of each episode.
+    """Return the flags `terminals` and `timeouts`, (N,) bool; one of them marks the last row of an episode.
 
     Args:
         lengths: (E,), the rows of each episode, at least one.

@@ -115,7 +115,7 @@ class DopamineEpoch(Epoch):
         if self._is_final:
             warnings.warn(
                 f"{self.origin} is the final buffer of its run. Without its add_count nobody can tell how "
-                f"many of its {rows:,} rows are new; all are taken, though some may be those of the epoch before. "
+                f"many of its {rows:,} rows are new; all are taken, though some may be of the epoch before. "
                 "Put its add_count_ckpt.50.gz beside them, as add_count.gz if that is how they are named",
                 stacklevel=2,
             )
