@@ -11,13 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from gymbag.atari.epoch import FRAME_SHAPE, STACK_FRAMES, Epoch, EpochTable, FrameReader
+from gymbag.atari.epoch import FRAME_SHAPE, STACK_FRAMES, Epoch, EpochTable, FrameReader, skip_rows
 from gymbag.atari.frame_stacks import FrameStacks
 from gymbag.episode import Ending
 from gymbag.errors import DamagedFileError, StorageError
-
-# How many frames are read at once where they are not wanted.
-_BLOCK_ROWS = 64
 
 
 def load_dataset(
@@ -129,10 +126,7 @@ class EpisodeFrames:
 
     def finish(self) -> None:
         """Read what is left, so that checksums at the end of files are looked at."""
-        left = len(self._epoch.table) - self._row
-        block = np.empty((min(left, _BLOCK_ROWS), *FRAME_SHAPE), np.uint8)
-        for start in range(0, left, _BLOCK_ROWS):
-            self._reader.read_into(block[: left - start])
+        skip_rows(self._reader, len(self._epoch.table) - self._row)
 
 
 def _check_black(epoch: Epoch, first_row: int, padding: np.ndarray) -> None:

@@ -11,20 +11,29 @@ Each column is a gzipped array of R rows, a million as a rule:
 The buffer is a ring. It was written to files when the last but one of its rows had been added, so the last
 row is stale: it is from the pass before. The final checkpoint of a run was written wherever the run ended,
 with the count of that pass alone, and all behind it is stale. `add_count` modulo R is thus how many rows
-count. Three rows of zeros come before each episode, and part of them may be in the checkpoint before.
+count; where it is missing, it can be told from a run's ending with an episode. Three rows of zeros come
+before each episode, and part of them may be in the checkpoint before.
+
 See `OutOfGraphLoggedReplayBuffer` of https://github.com/google-research/batch_rl.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from gymbag.atari.epoch import FRAME_SHAPE, STACK_FRAMES, STEPS_LIMIT, Epoch, EpochTable, FrameReader
+from gymbag.atari.epoch import (
+    FRAME_SHAPE,
+    STACK_FRAMES,
+    STEPS_LIMIT,
+    Epoch,
+    EpochTable,
+    FrameReader,
+    skip_rows,
+)
 from gymbag.atari.gzipped_array import GzippedArray
 from gymbag.episode import Ending
 from gymbag.errors import DamagedFileError
@@ -71,7 +80,7 @@ class DopamineEpoch(Epoch):
             frames.read_into(first_frames)
         if len(set(lengths.values())) != 1:
             raise DamagedFileError(f"{self.origin}: expected columns of equal length, found {lengths} rows")
-        valid = self._count_valid_rows(len(columns["action"]))
+        valid = self._count_valid_rows(columns)
         first_rows, ends, knows_first = self._find_episodes(columns, valid, first_frames)
         lengths_of_episodes = ends - first_rows
         endings = np.where(columns["terminal"][ends - 1], Ending.TERMINATED, Ending.UNFINISHED).astype(
@@ -100,8 +109,9 @@ class DopamineEpoch(Epoch):
                 )
             return array.read_all().astype(dtype, copy=False)
 
-    def _count_valid_rows(self, rows: int) -> int:
+    def _count_valid_rows(self, columns: Mapping[str, np.ndarray]) -> int:
         """Count the rows that were written in this pass of the buffer."""
+        rows = len(columns["action"])
         if "add_count" in self._files:
             with GzippedArray(self._files["add_count"]) as array:
                 if array.shape != () or array.dtype.kind not in "iu":
@@ -113,21 +123,29 @@ class DopamineEpoch(Epoch):
                 raise DamagedFileError(f"{array.path}: expected a count, found {count}")
             return count % rows if count % rows or not count else rows
         if self._is_final:
-            warnings.warn(
-                f"{self.origin} is the final buffer of its run. Without its add_count nobody can tell how "
-                f"many of its {rows:,} rows are new; all are taken, though some may be of the epoch before. "
-                "Put its add_count_ckpt.50.gz beside them, as add_count.gz if that is how they are named",
-                stacklevel=2,
-            )
+            return self._find_end_of_run(columns)
         return max(rows - 1, 0)
+
+    def _find_end_of_run(self, columns: Mapping[str, np.ndarray]) -> int:
+        """Count the rows up to the first terminal that no padding follows: runs ended with an episode."""
+        row, rows = 0, len(columns["terminal"])
+        block = np.empty((PADDING_ROWS, *FRAME_SHAPE), np.uint8)
+        is_zero = _find_zeros(columns)
+        with self.open_frames() as frames:
+            for end in (np.flatnonzero(columns["terminal"]) + 1).tolist():
+                skip_rows(frames, end - row)
+                row = min(end + PADDING_ROWS, rows)
+                padding = block[: row - end]
+                frames.read_into(padding)
+                if padding.any() or not is_zero[end:row].all():
+                    return end
+        return rows
 
     def _find_episodes(
         self, columns: Mapping[str, np.ndarray], valid: int, first_frames: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, bool]:
         """Return the first row of each episode, the row after its last, and whether the first is whole."""
-        is_zero = np.ones(valid, bool)
-        for column in columns.values():
-            is_zero &= column[:valid] == 0
+        is_zero = _find_zeros(columns)
         # An epoch begins in the middle of an episode, or in its padding, or, as a run does, with its padding.
         black = ~first_frames[:valid].any((1, 2)) & is_zero[: len(first_frames)]
         leading = int(np.cumprod(black).sum())
@@ -152,6 +170,12 @@ class DopamineEpoch(Epoch):
             DamagedFileError: They cannot be read.
         """
         return DopamineFrames(self._files["observation"])
+
+
+def _find_zeros(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Tell which rows are zeros but perhaps for their frames, (R,) bool."""
+    is_zero: np.ndarray = np.logical_and.reduce([column == 0 for column in columns.values()])
+    return is_zero
 
 
 class DopamineFrames(FrameReader):

@@ -93,6 +93,21 @@ class FrameReader(AbstractContextManager["FrameReader"]):
         self.close()
 
 
+# How many frames are read at once where they are not wanted.
+_BLOCK_ROWS = 64
+
+
+def skip_rows(reader: FrameReader, count: int) -> None:
+    """Read frames that nobody wants.
+
+    Raises:
+        DamagedFileError: There are not so many, or they cannot be read.
+    """
+    block = np.empty((min(count, _BLOCK_ROWS), *FRAME_SHAPE), np.uint8)
+    for start in range(0, count, _BLOCK_ROWS):
+        reader.read_into(block[: count - start])
+
+
 class Epoch(ABC):
     """About a million consecutive steps of one run.
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import re
+import struct
 import zlib
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,13 +18,32 @@ import numpy as np
 
 from gymbag.errors import DamagedFileError
 
+# What `numpy.save` writes in front of numbers; an old Python has an L behind integers.
+_HEADER = re.compile(
+    rb"\{'descr': '(?P<dtype>[<>|][biuf][1248])', 'fortran_order': False, "
+    rb"'shape': \((?P<shape>(\d{1,15}L?, ?)*(\d{1,15}L?)?)\),? *\} *\n"
+)
+_LONGEST_HEADER = 1 << 10
 
-def open_gzip(path: Path) -> BinaryIO:
-    """Open a gzip file for reading; with isal, which is several times faster, if that is installed."""
+
+def _choose_library() -> tuple[Any, tuple[type[Exception], ...]]:
+    """Return the library that reads gzip, and what it raises if the file is damaged."""
+    errors: list[Any] = [OSError, EOFError, zlib.error]
     library: Any = gzip
     with contextlib.suppress(ImportError):
         from isal import igzip as library
-    file: BinaryIO = library.open(path, "rb")
+        from isal import igzip_lib
+
+        errors.append(igzip_lib.error)
+    return library, tuple(errors)
+
+
+_library, GZIP_ERRORS = _choose_library()
+
+
+def open_gzip(path: Path) -> BinaryIO:
+    """Open a gzip file for reading; with isal, which is several times faster, if that is installed."""
+    file: BinaryIO = _library.open(path, "rb")
     return file
 
 
@@ -56,24 +77,24 @@ class GzippedArray(AbstractContextManager["GzippedArray"]):
 
     def _read_header(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
         try:
-            version = np.lib.format.read_magic(self._file)
-            if version not in ((1, 0), (2, 0)):
-                raise ValueError(f"found version {version} of the format")
-            read = np.lib.format.read_array_header_1_0
-            if version == (2, 0):
-                read = np.lib.format.read_array_header_2_0
-            shape, is_fortran, dtype = read(self._file)
-        except (ValueError, OSError, EOFError, zlib.error) as error:
+            magic, size = struct.unpack("<8sH", self._file.read(10))
+            if magic == b"\x93NUMPY\x02\x00":
+                size += int.from_bytes(self._file.read(2), "little") << 16
+            elif magic != b"\x93NUMPY\x01\x00":
+                raise ValueError(f"it begins with {magic!r}")
+            header = self._file.read(min(size, _LONGEST_HEADER))
+        except (ValueError, struct.error, *GZIP_ERRORS) as error:
             raise DamagedFileError(
                 f"{self.path}: expected an array of numpy.save, compressed with gzip: {error}"
             ) from error
-        if is_fortran or dtype.kind not in "biuf":
-            # An array of objects would be a pickle, which could run any code.
-            raise DamagedFileError(
-                f"{self.path}: expected numbers in C order, found dtype {dtype}"
-                f"{' in Fortran order' if is_fortran else ''}"
-            )
-        return shape, dtype
+        found = _HEADER.fullmatch(header)
+        if not found:
+            # An array of objects, for one, would be a pickle, which could run any code.
+            raise DamagedFileError(f"{self.path}: expected an array of numbers in C order, found {header!r}")
+        shape = tuple(
+            int(size.rstrip(b"L")) for size in found["shape"].replace(b" ", b"").split(b",") if size
+        )
+        return shape, np.dtype(found["dtype"].decode())
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -101,7 +122,7 @@ class GzippedArray(AbstractContextManager["GzippedArray"]):
             if self.shape and self._rows_read == len(self) and self._file.read(1):
                 # Reading to the very end has gzip's own checksum compared.
                 raise ValueError("there is more behind the last row")
-        except (ValueError, OSError, EOFError, zlib.error) as error:
+        except (ValueError, *GZIP_ERRORS) as error:
             raise DamagedFileError(
                 f"{self.path}: rows {first} to {first + count} of {len(self) if self.shape else 1} "
                 f"cannot be read: {error}; get the file anew, as it is damaged"
@@ -113,7 +134,12 @@ class GzippedArray(AbstractContextManager["GzippedArray"]):
         Raises:
             DamagedFileError: It cannot be read.
         """
-        array = np.empty(self.shape, self.dtype)
+        try:
+            array = np.empty(self.shape, self.dtype)
+        except (MemoryError, ValueError) as error:
+            raise DamagedFileError(
+                f"{self.path}: there is no room in memory for shape {self.shape}"
+            ) from error
         self.read_into(array.reshape(-1) if not self.shape else array)
         return array
 
