@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import re
-import struct
 import zlib
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,6 +16,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from gymbag.errors import DamagedFileError
+
+# How many bytes hold the size of the header, by version of the format.
+_SIZE_BYTES = {b"\x93NUMPY\x01\x00": 2, b"\x93NUMPY\x02\x00": 4}
 
 # What `numpy.save` writes in front of numbers; an old Python has an L behind integers.
 _HEADER = re.compile(
@@ -28,7 +30,7 @@ _LONGEST_HEADER = 1 << 10
 
 def _choose_library() -> tuple[Any, tuple[type[Exception], ...]]:
     """Return the library that reads gzip, and what it raises if the file is damaged."""
-    errors: list[Any] = [OSError, EOFError, zlib.error]
+    errors: list[Any] = [ValueError, OSError, EOFError, zlib.error]
     library: Any = gzip
     with contextlib.suppress(ImportError):
         from isal import igzip as library
@@ -77,13 +79,12 @@ class GzippedArray(AbstractContextManager["GzippedArray"]):
 
     def _read_header(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
         try:
-            magic, size = struct.unpack("<8sH", self._file.read(10))
-            if magic == b"\x93NUMPY\x02\x00":
-                size += int.from_bytes(self._file.read(2), "little") << 16
-            elif magic != b"\x93NUMPY\x01\x00":
+            magic = self._file.read(8)
+            if magic not in _SIZE_BYTES:
                 raise ValueError(f"it begins with {magic!r}")
+            size = int.from_bytes(self._file.read(_SIZE_BYTES[magic]), "little")
             header = self._file.read(min(size, _LONGEST_HEADER))
-        except (ValueError, struct.error, *GZIP_ERRORS) as error:
+        except GZIP_ERRORS as error:
             raise DamagedFileError(
                 f"{self.path}: expected an array of numpy.save, compressed with gzip: {error}"
             ) from error
@@ -122,7 +123,7 @@ class GzippedArray(AbstractContextManager["GzippedArray"]):
             if self.shape and self._rows_read == len(self) and self._file.read(1):
                 # Reading to the very end has gzip's own checksum compared.
                 raise ValueError("there is more behind the last row")
-        except (ValueError, *GZIP_ERRORS) as error:
+        except GZIP_ERRORS as error:
             raise DamagedFileError(
                 f"{self.path}: rows {first} to {first + count} of {len(self) if self.shape else 1} "
                 f"cannot be read: {error}; get the file anew, as it is damaged"
