@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gymbag.atari.epoch import FRAME_SHAPE, STACK_FRAMES, Epoch, EpochTable, FrameReader, skip_rows
+from gymbag.atari.epoch import FRAME_SHAPE, STACK_FRAMES, Epoch, FrameReader, skip_rows
 from gymbag.atari.frame_stacks import FrameStacks
 from gymbag.episode import Ending
 from gymbag.errors import DamagedFileError, StorageError
@@ -184,22 +184,21 @@ def _load_stacks(epochs: Sequence[Epoch], compat: bool) -> FrameStacks:
         stacks = np.arange(len(table)) + black + 1  # those that end with each row
         if compat:
             # d4rl-atari sees black before whatever comes first after a terminal, and that is padding.
-            padding = _rows_after_terminals(table)
-            stacks[padding] = black
-            if len(padding) and padding[-1] == len(table) - 1:  # but this row may be stale
-                padding, stacks[-1] = padding[:-1], spare
+            begins = np.flatnonzero(table.terminals) + 1
+            ends = np.minimum(begins + STACK_FRAMES - 1, len(table))
+            is_last = (begins < ends) & (ends == len(table))
+            if is_last.any():  # but the last row may be stale
                 frames[spare + STACK_FRAMES - 1] = rows[-1]
+                stacks[-1] = spare
+                ends[is_last] -= 1
+            for begin, end in zip(begins, ends, strict=True):
+                stacks[begin:end] = black
         else:
-            padding = np.setdiff1d(np.arange(table.rows[-1]), table.rows) if table.nsteps else table.rows
+            begins = np.concatenate([[0], table.first_rows + table.lengths])[:-1]
+            ends = table.first_rows
             stacks = stacks[table.rows]
-        for row in padding:
-            _check_black(epoch, row, rows[row : row + 1])
+        for begin, end in zip(begins, ends, strict=True):
+            _check_black(epoch, begin, rows[begin:end])
         first_frames.append(stacks)
         black = spare + STACK_FRAMES
     return FrameStacks(frames, np.concatenate(first_frames))
-
-
-def _rows_after_terminals(table: EpochTable) -> np.ndarray:
-    """Return the three rows after each terminal, as far as they are there, ascending."""
-    rows = np.unique(np.flatnonzero(table.terminals)[:, None] + np.arange(1, STACK_FRAMES))
-    return rows[rows < len(table)]

@@ -27,6 +27,9 @@ _HEADER = re.compile(
 )
 _LONGEST_HEADER = 1 << 10
 
+# What is read goes through a buffer of just as many bytes: few enough to stay in the cache.
+_PART_BYTES = 1 << 19
+
 
 def _choose_library() -> tuple[Any, tuple[type[Exception], ...]]:
     """Return the library that reads gzip, and what it raises if the file is damaged."""
@@ -115,7 +118,7 @@ class GzippedArray(AbstractContextManager["GzippedArray"]):
         done = 0
         try:
             while done < len(target):
-                read = self._file.readinto(target[done:])  # type: ignore[attr-defined]
+                read = self._file.readinto(target[done : done + _PART_BYTES])  # type: ignore[attr-defined]
                 if not read:
                     raise EOFError("the file ends too early")
                 done += read
