@@ -43,6 +43,34 @@ class MissingExtraError(GymbagError, ImportError):
     """An optional package is needed; the message names the extra that installs it."""
 
 
+class PlaceError(GymbagError, ValueError):
+    """What was set as a place to look for data is none: a folder that does not exist, say, or no URL."""
+
+
+class DataNotFoundError(GymbagError, FileNotFoundError):
+    """Data is in none of the places where it was looked for."""
+
+
+class DownloadError(GymbagError, OSError):
+    """A file could not be downloaded whole; nothing was put in its place."""
+
+
+class UnavailableError(DownloadError):
+    """A server does not have a file, does not give it to us, or does not answer at all.
+
+    Attributes:
+        status: The HTTP status, or None where there was no answer, or none that can be used.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class OtherSourceWarning(UserWarning):
+    """Data was found, but not where it was looked for first: a folder lacks files, say."""
+
+
 class RecordingStoppedWarning(UserWarning):
     """Recording has stopped, on a full disk for example; the env goes on, and `close` will raise."""
 
