@@ -90,7 +90,13 @@ def shard_of(game: Game, epoch: int) -> int:
 
 
 def find_source(
-    game: Game, run: int, epoch: int, places: Places, patience: Patience = PATIENCE
+    game: Game,
+    run: int,
+    epoch: int,
+    places: Places,
+    *,
+    unclipped_rewards: bool = False,
+    patience: Patience = PATIENCE,
 ) -> DopamineFiles | UnpluggedShard:
     """Find the files of an epoch, and download them if need be.
 
@@ -102,6 +108,7 @@ def find_source(
         run: Which of its five runs, from 1 on.
         epoch: Number of the checkpoint, from 0 to 50.
         places: Where to look, and where to download to.
+        unclipped_rewards: Whether to look for unclipped rewards, which only RL Unplugged has.
         patience: When to give up with a server.
 
     Raises:
@@ -112,15 +119,18 @@ def find_source(
         raise DataNotFoundError(
             f"expected a run from 1 to 5 and an epoch from 0 to 50, found run {run} and epoch {epoch}"
         )
-    return _Search(game, run, epoch, places, patience).find()
+    return _Search(game, run, epoch, places, unclipped_rewards, patience).find()
 
 
 class _Search:
     """A search for the files of an epoch; see `find_source` for the arguments."""
 
-    def __init__(self, game: Game, run: int, epoch: int, places: Places, patience: Patience) -> None:
+    def __init__(
+        self, game: Game, run: int, epoch: int, places: Places, unclipped_rewards: bool, patience: Patience
+    ) -> None:
         self._game, self._run, self._epoch = game, run, epoch
         self._places, self._patience = places, patience
+        self._unclipped_rewards = unclipped_rewards
         self._what = f"{game.folder}, run {run}, epoch {epoch}"
         self._logs = (game.folder, str(run), "replay_logs")
         self._cache = places.dataset_dir / game.folder / str(run) / str(epoch)
@@ -132,12 +142,7 @@ class _Search:
 
     def find(self) -> DopamineFiles | UnpluggedShard:
         """Try the places in order."""
-        found = (
-            self._in_replay_logs()
-            or self._dopamine_files(self._cache, "{}.gz".format, "d4rl-atari's files")
-            or self._on_mirror()
-            or self._in_rl_unplugged()
-        )
+        found = self._in_dopamine_files() or self._in_rl_unplugged()
         if found is None:
             raise DataNotFoundError(self._failure())
         if self._warnings:
@@ -155,6 +160,16 @@ class _Search:
         self._notes.append(note)
         if warn:
             self._warnings.append(note)
+
+    def _in_dopamine_files(self) -> DopamineFiles | None:
+        if self._unclipped_rewards:
+            self._note("Dopamine's and d4rl-atari's files: their rewards are clipped")
+            return None
+        return (
+            self._in_replay_logs()
+            or self._dopamine_files(self._cache, "{}.gz".format, "d4rl-atari's files")
+            or self._on_mirror()
+        )
 
     def _in_replay_logs(self) -> DopamineFiles | None:
         root = self._places.replay_logs
