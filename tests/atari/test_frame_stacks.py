@@ -113,7 +113,9 @@ def test_the_stacks_of_a_data_set_are_those_of_d4rl_atari(tmp_path: Path, seed: 
         true = np.array(list(d4rl_atari_stacks(raw["observations"][:, 0], raw["terminals"])))
         each.append(true if compat else true[epoch.table.rows])
     for number, epoch in enumerate(epochs):
-        assert (np.asarray(load_dataset([epoch], stack=True, compat=compat)["observations"]) == each[number]).all()
+        assert (
+            np.asarray(load_dataset([epoch], stack=True, compat=compat)["observations"]) == each[number]
+        ).all()
     together = load_dataset(epochs, stack=True, compat=compat)
     assert (np.asarray(together["observations"]) == np.concatenate(each)).all()
     apart = load_dataset(epochs, compat=compat)
