@@ -27,6 +27,10 @@ _HEADER = re.compile(
 )
 _LONGEST_HEADER = 1 << 10
 
+# How much is read at once. What gzip is asked for, it first makes as bytes of their own, so that all at once
+# would take twice the memory and, as that is new to the process, ten times as long.
+_PART_BYTES = 256 << 10
+
 
 def _choose_library() -> tuple[Any, tuple[type[Exception], ...]]:
     """Return the library that reads gzip, and what it raises if the file is damaged."""
@@ -115,7 +119,7 @@ class GzippedArray(AbstractContextManager["GzippedArray"]):
         done = 0
         try:
             while done < len(target):
-                read = self._file.readinto(target[done:])  # type: ignore[attr-defined]
+                read = self._file.readinto(target[done : done + _PART_BYTES])  # type: ignore[attr-defined]
                 if not read:
                     raise EOFError("the file ends too early")
                 done += read
