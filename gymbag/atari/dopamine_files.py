@@ -27,6 +27,7 @@ import numpy as np
 
 from gymbag.atari.epoch import (
     FRAME_SHAPE,
+    PADDING_ROWS,
     STACK_FRAMES,
     STEPS_LIMIT,
     Epoch,
@@ -37,9 +38,6 @@ from gymbag.atari.epoch import (
 from gymbag.atari.gzipped_array import GzippedArray
 from gymbag.episode import Ending
 from gymbag.errors import DamagedFileError
-
-#: How many rows of zeros come before an episode.
-PADDING_ROWS = STACK_FRAMES - 1
 
 # The columns, with the kinds of dtype each may have, and the dtype it is given.
 _COLUMNS = {

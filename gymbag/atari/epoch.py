@@ -26,6 +26,8 @@ import numpy as np
 FRAME_SHAPE = (84, 84)
 #: How many frames make up what the agents of the data saw.
 STACK_FRAMES = 4
+#: How many rows of zeros come before an episode.
+PADDING_ROWS = STACK_FRAMES - 1
 #: After so many steps the agents' episodes were cut. The data has it as the end of the game.
 STEPS_LIMIT = 27_000
 
