@@ -9,6 +9,7 @@ episode led to is black, with `{"observation_stored": False}` as its info.
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,9 @@ def convert(
             left_over.unlink(missing_ok=True)
         header = Header(name, *_describe_spaces(actions), epoch.origin, metadata=metadata)
         rewards = choose_rewards(epoch) if unclipped_rewards else epoch.table.rewards
-        print(f"Converting {epoch.origin}, {epoch.table.nsteps:,} steps, to {path}")
+        tqdm.write(
+            f"gymbag: converting {epoch.table.nsteps:,} steps, {epoch.origin}, to {path}", file=sys.stderr
+        )
         record_from_iter(
             HDF5Writer(part, chunk_rows={"observations": _CHUNK_ROWS}), _stream(epoch, rewards), header
         )

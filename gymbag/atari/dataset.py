@@ -197,7 +197,7 @@ def _load_stacks(epochs: Sequence[Epoch], compat: bool) -> FrameStacks:
             begins = np.concatenate([[0], table.first_rows + table.lengths])[:-1]
             ends = table.first_rows
             stacks = stacks[table.rows]
-        for begin, end in zip(begins, ends, strict=True):
+        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
             _check_black(epoch, begin, rows[begin:end])
         first_frames.append(stacks)
         black = spare + STACK_FRAMES
