@@ -191,7 +191,7 @@ def _load_stacks(epochs: Sequence[Epoch], compat: bool) -> FrameStacks:
                 frames[spare + STACK_FRAMES - 1] = rows[-1]
                 stacks[-1] = spare
                 ends[is_last] -= 1
-            for begin, end in zip(begins, ends, strict=True):
+            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
                 stacks[begin:end] = black
         else:
             begins = np.concatenate([[0], table.first_rows + table.lengths])[:-1]
