@@ -181,7 +181,8 @@ def _load_stacks(epochs: Sequence[Epoch], compat: bool) -> FrameStacks:
         frames[black : black + STACK_FRAMES] = frames[spare : spare + STACK_FRAMES] = 0
         with epoch.open_frames() as reader:
             reader.read_into(rows)
-        stacks = np.arange(len(table)) + black + 1  # those that end with each row
+        # Those that end with each row. Numbers of 64 bits would take twice the memory.
+        stacks = np.arange(black + 1, black + 1 + len(table), dtype=np.int32)
         if compat:
             # d4rl-atari sees black before whatever comes first after a terminal, and that is padding.
             begins = np.flatnonzero(table.terminals) + 1
