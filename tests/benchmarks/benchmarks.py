@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import Prepare, StepTimer, seconds_of, time_pairs
-from memory import STATUS, memory_of
+from measure import STATUS, Prepare, StepTimer, seconds_of, time_pairs
+from memory import memory_of
 from readers import (
     GYMBAG_STEPS,
     NAIVE_STEPS,

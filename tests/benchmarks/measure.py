@@ -1,4 +1,4 @@
-"""Measuring time: pairs of runs, and single steps."""
+"""Measuring time and memory: pairs of runs, single steps, and what a process holds."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gymnasium
+
+STATUS = Path("/proc/self/status")  # Linux only
 
 # Prepares a run, and cleans up after it; neither is timed.
 Prepare = Callable[[], AbstractContextManager[Callable[[], Any]]]
@@ -23,6 +26,12 @@ def seconds_of(run: Callable[[], Any]) -> float:
     seconds = time.perf_counter() - started
     del result  # giving back its memory is not timed
     return seconds
+
+
+def megabytes_of(field: str) -> float:
+    """Return what this process holds, in MB: `VmRSS` now, `VmHWM` at most so far."""
+    lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
+    return int(lines[field].split()[0]) * 1024 / 1e6
 
 
 @dataclass(frozen=True)

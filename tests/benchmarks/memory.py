@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from measure import megabytes_of
 from recorders import BARE, GYMBAG, Recorder
 from workloads import CARTPOLE, actions_of, play
 
 RECORDERS = {recorder.name: recorder for recorder in (BARE, GYMBAG)}
-STATUS = Path("/proc/self/status")  # Linux only
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,13 @@ def memory_of(recorder: Recorder, steps: int) -> Memory:
     return Memory(**json.loads(found.stdout))
 
 
-def _read_status(field: str) -> float:
-    lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
-    return int(lines[field].split()[0]) * 1024 / 1e6
-
-
 def _measure(recorder: Recorder, steps: int) -> Memory:
     with TemporaryDirectory() as folder:
         env = recorder.start(CARTPOLE.make_seeded(), Path(folder))
         play(env, actions_of(CARTPOLE, steps), recorder.reset_options)
-        before_close = _read_status("VmRSS")
+        before_close = megabytes_of("VmRSS")
         recorder.finish(env)
-        return Memory(before_close, _read_status("VmHWM"))
+        return Memory(before_close, megabytes_of("VmHWM"))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from benchmarks import RATIO, Cell, Row, Table
 
 COMMAND = "python tests/benchmarks/run.py"
 PLOT = Path("_static/benchmarks.svg")  # beside the page
-_PACKAGES = ("numpy", "gymnasium", "ale-py", "isal", "zstandard", "minari", "tables")
+_PACKAGES = (
+    *("numpy", "gymnasium", "ale-py", "opencv-python-headless", "isal", "zstandard", "minari", "tables"),
+)
 
 
 def heading_of(table: Table) -> str:
@@ -25,6 +27,17 @@ def heading_of(table: Table) -> str:
             _line(["---"] * len(table.columns)),
         ]
     )
+
+
+def print_rows(table: Table, rows: Iterable[Row]) -> list[Row]:
+    """Print a table as its rows are measured; return them."""
+    print(heading_of(table), flush=True)
+    measured = []
+    for row in rows:
+        print(line_of(table, row), flush=True)
+        measured.append(row)
+    print()
+    return measured
 
 
 def line_of(table: Table, row: Row) -> str:

@@ -1,8 +1,8 @@
 """Measures gymbag against bare envs, its targets and its peers: `python tests/benchmarks/run.py`.
 
 Tables are printed as they are measured. With `--output docs/benchmarks.md` they also become a page of the
-documentation, with a plot beside it. Everything takes about a quarter of an hour. A package that is not
-installed is named in its row.
+documentation, with a plot beside it. Everything takes about twenty minutes, and 8 GB of memory for Atari
+data. A package that is not installed is named in its row.
 """
 
 from __future__ import annotations
@@ -14,20 +14,13 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import atari
+import benchmarks
 import report
-from benchmarks import TABLES, Row, Table
 from recordings import Recordings
-from workloads import FULL, QUICK, Scale
+from workloads import FULL, QUICK
 
-
-def _measure(table: Table, scale: Scale, recordings: Recordings) -> list[Row]:
-    print(report.heading_of(table), flush=True)
-    rows = []
-    for row in table.rows(scale, recordings):
-        print(report.line_of(table, row), flush=True)
-        rows.append(row)
-    print()
-    return rows
+TABLES = [*benchmarks.TABLES, *atari.TABLES]
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -53,7 +46,9 @@ def main(arguments: list[str]) -> None:
     print(*(f"- {fact}" for fact in report.machine()), sep="\n", end="\n\n")
     with TemporaryDirectory() as folder:
         recordings = Recordings(Path(folder))
-        rows = {name: _measure(table, scale, recordings) for name, table in tables.items()}
+        rows = {
+            name: report.print_rows(table, table.rows(scale, recordings)) for name, table in tables.items()
+        }
     if options.output:
         options.output.write_text(report.page(list(tables.values()), rows), encoding="utf-8")
         if "recording" in rows:

@@ -37,6 +37,10 @@ class Scale:
     long_episodes: int  # of the long file, each of LONG_EPISODE_STEPS
     random_episodes: int
     openings: int
+    atari_rows: int  # of an epoch
+    atari_sample_rows: int  # that are played, and repeated
+    atari_batches: int
+    atari_games: int  # whose ids are registered
 
 
 FULL = Scale(
@@ -54,6 +58,10 @@ FULL = Scale(
     long_episodes=100_000,
     random_episodes=200,
     openings=20,
+    atari_rows=1_000_000,
+    atari_sample_rows=20_000,
+    atari_batches=2_000,
+    atari_games=62,
 )
 # Checks that everything runs; its figures mean little.
 QUICK = Scale(
@@ -71,6 +79,10 @@ QUICK = Scale(
     long_episodes=100,
     random_episodes=10,
     openings=2,
+    atari_rows=1_000,
+    atari_sample_rows=300,
+    atari_batches=5,
+    atari_games=1,
 )
 
 
