@@ -96,7 +96,7 @@ def test_places_are_tried_in_order(server: Loopback, places: Places, tmp_path: P
     assert isinstance(found, DopamineEpoch)
     assert found.origin == f"files downloaded from {server.url}/dqn, in {cache}"
     for column in (*COLUMNS, "add_count"):
-        path = getattr(found, column)
+        path = found.files[column]
         assert path == cache / f"{column}.gz"
         assert path.read_bytes() == content(column)
 
