@@ -59,7 +59,7 @@ class DopamineEpoch(Epoch):
 
     def __init__(self, files: Mapping[str, Path], origin: str, is_final: bool = False) -> None:
         self.origin = origin
-        self._files = files
+        self.files = files
         self._is_final = is_final
 
     @cached_property
@@ -99,7 +99,7 @@ class DopamineEpoch(Epoch):
 
     def _read_column(self, name: str) -> np.ndarray:
         kinds, dtype = _COLUMNS[name]
-        with GzippedArray(self._files[name]) as array:
+        with GzippedArray(self.files[name]) as array:
             if len(array.shape) != 1 or array.dtype.kind not in kinds:
                 raise DamagedFileError(
                     f"{array.path}: expected {np.dtype(dtype)} of shape (R,), "
@@ -110,8 +110,8 @@ class DopamineEpoch(Epoch):
     def _count_valid_rows(self, columns: Mapping[str, np.ndarray]) -> int:
         """Count the rows that were written in this pass of the buffer."""
         rows = len(columns["action"])
-        if "add_count" in self._files:
-            with GzippedArray(self._files["add_count"]) as array:
+        if "add_count" in self.files:
+            with GzippedArray(self.files["add_count"]) as array:
                 if array.shape != () or array.dtype.kind not in "iu":
                     raise DamagedFileError(
                         f"{array.path}: expected one integer, found {array.dtype} of shape {array.shape}"
@@ -167,7 +167,7 @@ class DopamineEpoch(Epoch):
         Raises:
             DamagedFileError: They cannot be read.
         """
-        return DopamineFrames(self._files["observation"])
+        return DopamineFrames(self.files["observation"])
 
 
 def _find_zeros(columns: Mapping[str, np.ndarray]) -> np.ndarray:

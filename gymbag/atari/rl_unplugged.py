@@ -68,7 +68,7 @@ class RLUnpluggedEpoch(Epoch):
 
     def __init__(self, path: Path, origin: str) -> None:
         self.origin = origin
-        self._path = path
+        self.path = path
 
     @cached_property
     def table(self) -> EpochTable:
@@ -79,7 +79,7 @@ class RLUnpluggedEpoch(Epoch):
             MissingExtraError: A package is needed that is not installed.
         """
         columns: dict[str, list[np.ndarray]] = {name: [] for name in _NUMBERS}
-        with RecordFile(self._path) as file:
+        with RecordFile(self.path) as file:
             for record in file:
                 for name, values in _read_numbers(record).items():
                     columns[name] += np.zeros(PADDING_ROWS, values.dtype), values
@@ -109,7 +109,7 @@ class RLUnpluggedEpoch(Epoch):
             DamagedFileError: They cannot be read.
             MissingExtraError: A package is needed that is not installed.
         """
-        return RLUnpluggedFrames(self._path)
+        return RLUnpluggedFrames(self.path)
 
 
 def _read_numbers(record: Record) -> dict[str, np.ndarray]:

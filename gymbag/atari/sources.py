@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from gymbag.atari.dopamine_files import DopamineEpoch
 from gymbag.atari.download import RemoteFile, download
+from gymbag.atari.epoch import Epoch
 from gymbag.atari.games import Game
 from gymbag.atari.places import Places, below
+from gymbag.atari.rl_unplugged import RLUnpluggedEpoch
 from gymbag.atari.server import PATIENCE, Patience
 from gymbag.errors import DataNotFoundError, DownloadError, OtherSourceWarning, UnavailableError
 
@@ -46,40 +48,6 @@ MISSING_CHECKPOINTS = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class DopamineFiles:
-    """An epoch as Dopamine wrote it: gzip files of NumPy arrays.
-
-    Attributes:
-        observation: The frames.
-        action: The actions.
-        reward: The rewards.
-        terminal: Whether the game was over.
-        add_count: How many rows had been written by then, or None if there is no such file.
-        origin: Where they come from, for people to read.
-    """
-
-    observation: Path
-    action: Path
-    reward: Path
-    terminal: Path
-    add_count: Path | None
-    origin: str
-
-
-@dataclass(frozen=True)
-class UnpluggedShard:
-    """An epoch as RL Unplugged has it: a gzip file of records, an episode each.
-
-    Attributes:
-        path: The file.
-        origin: Where it comes from, for people to read.
-    """
-
-    path: Path
-    origin: str
-
-
 def shard_of(game: Game, epoch: int) -> int:
     """Return the number of the shard of RL Unplugged that has the steps of a checkpoint.
 
@@ -89,7 +57,7 @@ def shard_of(game: Game, epoch: int) -> int:
     return min(epoch, game.rl_unplugged_shards - 1)
 
 
-def find_source(
+def find_epoch(
     game: Game,
     run: int,
     epoch: int,
@@ -97,7 +65,7 @@ def find_source(
     *,
     unclipped_rewards: bool = False,
     patience: Patience = PATIENCE,
-) -> DopamineFiles | UnpluggedShard:
+) -> Epoch:
     """Find the files of an epoch, and download them if need be.
 
     Where a place was passed over that should have had it, because files were missing or a server did not
@@ -123,7 +91,7 @@ def find_source(
 
 
 class _Search:
-    """A search for the files of an epoch; see `find_source` for the arguments."""
+    """A search for the files of an epoch; see `find_epoch` for the arguments."""
 
     def __init__(
         self, game: Game, run: int, epoch: int, places: Places, unclipped_rewards: bool, patience: Patience
@@ -140,7 +108,7 @@ class _Search:
         self._notes: list[str] = []
         self._warnings: list[str] = []
 
-    def find(self) -> DopamineFiles | UnpluggedShard:
+    def find(self) -> Epoch:
         """Try the places in order."""
         found = self._in_dopamine_files() or self._in_rl_unplugged()
         if found is None:
@@ -161,7 +129,7 @@ class _Search:
         if warn:
             self._warnings.append(note)
 
-    def _in_dopamine_files(self) -> DopamineFiles | None:
+    def _in_dopamine_files(self) -> DopamineEpoch | None:
         if self._unclipped_rewards:
             self._note("Dopamine's and d4rl-atari's files: their rewards are clipped")
             return None
@@ -171,7 +139,7 @@ class _Search:
             or self._on_mirror()
         )
 
-    def _in_replay_logs(self) -> DopamineFiles | None:
+    def _in_replay_logs(self) -> DopamineEpoch | None:
         root = self._places.replay_logs
         if root is None:
             self._note("Dopamine's files: no folder is set (replay_logs, GYMBAG_ATARI_REPLAY_LOGS)")
@@ -186,7 +154,7 @@ class _Search:
             return None
         return self._dopamine_files(folder, self._dopamine_name, "Dopamine's files")
 
-    def _on_mirror(self) -> DopamineFiles | None:
+    def _on_mirror(self) -> DopamineEpoch | None:
         root = self._places.mirror
         if root is None:
             self._note("mirror: none is set (mirror, GYMBAG_ATARI_MIRROR)")
@@ -202,7 +170,7 @@ class _Search:
             return None
         return self._dopamine_files(self._cache, "{}.gz".format, f"files downloaded from {root},")
 
-    def _in_rl_unplugged(self) -> UnpluggedShard | None:
+    def _in_rl_unplugged(self) -> RLUnpluggedEpoch | None:
         if not self._game.in_rl_unplugged:
             self._note(f"RL Unplugged: has no {self._game.folder}")
             return None
@@ -213,20 +181,20 @@ class _Search:
         for folder in folders:
             path = folder / self._shard
             if path.is_file():
-                return UnpluggedShard(path, f"a shard of RL Unplugged, {path}")
+                return RLUnpluggedEpoch(path, f"a shard of RL Unplugged, {path}")
             self._note(f"RL Unplugged: no {path}")
         if isinstance(root, Path):
             return None
         url = below(root, self._game.folder, self._shard)
         if not self._download([RemoteFile(url, self._shard)], self._shards, "RL Unplugged"):
             return None
-        return UnpluggedShard(path, f"a shard of RL Unplugged, downloaded from {url} to {path}")
+        return RLUnpluggedEpoch(path, f"a shard of RL Unplugged, downloaded from {url} to {path}")
 
     def _dopamine_name(self, column: str) -> str:
         stored = column if column == ADD_COUNT else f"$store$_{column}"
         return f"{stored}_ckpt.{self._epoch}.gz"
 
-    def _dopamine_files(self, folder: Path, name: Callable[[str], str], kind: str) -> DopamineFiles | None:
+    def _dopamine_files(self, folder: Path, name: Callable[[str], str], kind: str) -> DopamineEpoch | None:
         """Find the files of the epoch in a folder, given how those of a column are named there."""
         columns = {column: folder / name(column) for column in COLUMNS}
         lacking = [path.name for path in columns.values() if not path.is_file()]
@@ -235,11 +203,8 @@ class _Search:
             self._note(note, warn=len(lacking) < len(columns))
             return None
         add_count = folder / name(ADD_COUNT)
-        return DopamineFiles(
-            **columns,
-            add_count=add_count if add_count.is_file() else None,
-            origin=f"{kind} in {folder}",
-        )
+        files = {**columns, ADD_COUNT: add_count} if add_count.is_file() else columns
+        return DopamineEpoch(files, f"{kind} in {folder}", is_final=self._epoch == EPOCHS[-1])
 
     def _download(self, files: Sequence[RemoteFile], folder: Path, place: str) -> bool:
         """Download files, and tell whether the server had them."""

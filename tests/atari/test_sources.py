@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
-import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +11,13 @@ from pathlib import Path
 import pytest
 from loopback import Loopback, Served, serving
 
+from gymbag.atari.dopamine_files import DopamineEpoch
+from gymbag.atari.epoch import Epoch
 from gymbag.atari.games import Game
 from gymbag.atari.places import Places
+from gymbag.atari.rl_unplugged import RLUnpluggedEpoch
 from gymbag.atari.server import Patience
-from gymbag.atari.sources import COLUMNS, DopamineFiles, UnpluggedShard, find_source, shard_of
+from gymbag.atari.sources import COLUMNS, find_epoch, shard_of
 from gymbag.errors import DataNotFoundError, DownloadError, OtherSourceWarning
 
 PATIENCE = Patience(timeout=20, attempts=2, pause=0)
@@ -74,8 +76,8 @@ def serve_shard(server: Loopback, name: str = SHARD, game: str = "Pong") -> None
     server.files[f"/rlu/{game}/{name}"] = Served(content(name))
 
 
-def find(places: Places, game: Game = PONG, run: int = 1, epoch: int = 7) -> DopamineFiles | UnpluggedShard:
-    return find_source(game, run, epoch, places, PATIENCE)
+def find(places: Places, game: Game = PONG, run: int = 1, epoch: int = 7) -> Epoch:
+    return find_epoch(game, run, epoch, places, patience=PATIENCE)
 
 
 def test_places_are_tried_in_order(server: Loopback, places: Places, tmp_path: Path) -> None:
@@ -85,31 +87,31 @@ def test_places_are_tried_in_order(server: Loopback, places: Places, tmp_path: P
     with_mirror = serve_mirror(server, places, *COLUMNS, "add_count")
 
     found = find(places)
-    assert isinstance(found, UnpluggedShard)
+    assert isinstance(found, RLUnpluggedEpoch)
     assert found.path == places.dataset_dir / "rl_unplugged/Pong" / SHARD
     assert found.path.read_bytes() == content(SHARD)
     assert f"{server.url}/rlu/Pong/{SHARD}" in found.origin
 
     found = find(with_mirror)
-    assert isinstance(found, DopamineFiles)
+    assert isinstance(found, DopamineEpoch)
     assert found.origin == f"files downloaded from {server.url}/dqn, in {cache}"
     for column in (*COLUMNS, "add_count"):
-        path = getattr(found, column)
+        path = found.files[column]
         assert path == cache / f"{column}.gz"
         assert path.read_bytes() == content(column)
 
     server.received.clear()
     found = find(with_mirror)
-    assert isinstance(found, DopamineFiles)
+    assert isinstance(found, DopamineEpoch)
     assert found.origin == f"d4rl-atari's files in {cache}"
-    assert found.add_count == cache / "add_count.gz"
+    assert found.files["add_count"] == cache / "add_count.gz"
 
     put_replay_logs(logs)
     found = find(with_mirror)
-    assert isinstance(found, DopamineFiles)
+    assert isinstance(found, DopamineEpoch)
     assert found.origin == f"Dopamine's files in {logs}"
-    assert found.observation == logs / "$store$_observation_ckpt.7.gz"
-    assert found.add_count is None
+    assert found.files["observation"] == logs / "$store$_observation_ckpt.7.gz"
+    assert "add_count" not in found.files
     assert not server.received
 
 
@@ -117,12 +119,6 @@ def test_names_are_quoted_for_servers(server: Loopback, places: Places) -> None:
     find(serve_mirror(server, places, *COLUMNS))
     paths = {request.path for request in server.received_by("GET")}
     assert paths == {f"/dqn/Pong/1/replay_logs/%24store%24_{column}_ckpt.7.gz" for column in COLUMNS}
-
-
-def test_source_can_be_given_to_other_processes(places: Places) -> None:
-    put_cache(places)
-    found = find(places)
-    assert pickle.loads(pickle.dumps(found)) == found
 
 
 @pytest.mark.parametrize(
@@ -141,8 +137,8 @@ def test_folder_of_dopamine_may_be_given_at_any_depth(
     folder = tmp_path / "logs" / file_folder
     put_replay_logs(folder)
     found = find(dataclasses.replace(places, replay_logs=tmp_path / "logs" / root))
-    assert isinstance(found, DopamineFiles)
-    assert found.terminal == folder / "$store$_terminal_ckpt.7.gz"
+    assert isinstance(found, DopamineEpoch)
+    assert found.files["terminal"] == folder / "$store$_terminal_ckpt.7.gz"
 
 
 @pytest.mark.parametrize(
@@ -196,7 +192,7 @@ def test_folders_that_lack_files_are_told_of(server: Loopback, places: Places, t
     with pytest.warns(
         OtherSourceWarning, match=f"^Pong, run 1, epoch 7: .*{lacking[0]}; .*{lacking[1]}; used"
     ):
-        assert isinstance(find(places), UnpluggedShard)
+        assert isinstance(find(places), RLUnpluggedEpoch)
 
 
 def test_mirror_completes_a_folder(server: Loopback, places: Places) -> None:
@@ -207,7 +203,7 @@ def test_mirror_completes_a_folder(server: Loopback, places: Places) -> None:
     with pytest.warns(
         OtherSourceWarning, match="lacks action.gz, reward.gz, terminal.gz; used instead: files down"
     ):
-        assert isinstance(find(with_mirror), DopamineFiles)
+        assert isinstance(find(with_mirror), DopamineEpoch)
     assert (places.dataset_dir / "Pong/1/7/observation.gz").stat() == before
 
 
@@ -224,13 +220,13 @@ def test_mirror_gives_an_epoch_whole_or_not_at_all(
 ) -> None:
     with_mirror = serve_mirror(server, places, *(column for column in COLUMNS if column != lacking))
     if lacking is None:
-        assert isinstance(find(with_mirror), DopamineFiles)
+        assert isinstance(find(with_mirror), DopamineEpoch)
         return
     serve_shard(server)
     with pytest.warns(
         OtherSourceWarning, match=rf"mirror: http.*%24_{lacking}_ckpt.7.gz: .*404.*used instead: a shard"
     ):
-        assert isinstance(find(with_mirror), UnpluggedShard)
+        assert isinstance(find(with_mirror), RLUnpluggedEpoch)
     assert not (places.dataset_dir / "Pong").exists()
 
 
@@ -238,7 +234,7 @@ def test_mirror_that_is_not_there_is_passed_over_with_a_warning(server: Loopback
     put(places.dataset_dir / "rl_unplugged/Pong", SHARD)
     unreachable = dataclasses.replace(places, mirror="http://mirror.invalid/dqn")
     with pytest.warns(OtherSourceWarning, match="mirror: .*cannot be reached: .*used instead: a shard"):
-        assert isinstance(find(unreachable), UnpluggedShard)
+        assert isinstance(find(unreachable), RLUnpluggedEpoch)
 
 
 def test_download_that_fails_says_what_else_to_do(server: Loopback, places: Places) -> None:
@@ -272,7 +268,7 @@ def test_epochs_have_shards(
     assert shard_of(game, epoch) == shard
     serve_shard(server, name, game.folder)
     found = find(places, game, run=3, epoch=epoch)
-    assert isinstance(found, UnpluggedShard)
+    assert isinstance(found, RLUnpluggedEpoch)
     assert found.path == places.dataset_dir / "rl_unplugged" / game.folder / name
 
 
@@ -280,9 +276,9 @@ def test_epochs_have_shards(
 def test_shards_are_found_in_a_folder(server: Loopback, places: Places, tmp_path: Path, root: str) -> None:
     put(tmp_path / "rlu/Pong", SHARD)
     found = find(dataclasses.replace(places, rl_unplugged=tmp_path / "rlu" / root))
-    assert found == UnpluggedShard(
-        tmp_path / "rlu/Pong" / SHARD, f"a shard of RL Unplugged, {tmp_path}/rlu/Pong/{SHARD}"
-    )
+    assert isinstance(found, RLUnpluggedEpoch)
+    assert found.path == tmp_path / "rlu/Pong" / SHARD
+    assert found.origin == f"a shard of RL Unplugged, {tmp_path}/rlu/Pong/{SHARD}"
     assert not server.received
 
 
@@ -291,8 +287,8 @@ def test_shard_is_downloaded_once(server: Loopback, places: Places) -> None:
     first = find(places)
     server.received.clear()
     second = find(places)
-    assert isinstance(first, UnpluggedShard)
-    assert isinstance(second, UnpluggedShard)
+    assert isinstance(first, RLUnpluggedEpoch)
+    assert isinstance(second, RLUnpluggedEpoch)
     assert first.path == second.path
     assert not server.received
 
