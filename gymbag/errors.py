@@ -43,6 +43,18 @@ class MissingExtraError(GymbagError, ImportError):
     """An optional package is needed; the message names the extra that installs it."""
 
 
+class ChoiceError(GymbagError, ValueError):
+    """An argument is none of what it can be, such as an unknown game; the message says what it can."""
+
+
+class UnknownArgumentError(GymbagError, TypeError):
+    """A keyword argument is not known; the message lists those that are."""
+
+
+class RomError(GymbagError):
+    """A file is not the ROM of the game that is to be played."""
+
+
 class RecordingStoppedWarning(UserWarning):
     """Recording has stopped, on a full disk for example; the env goes on, and `close` will raise."""
 
