@@ -43,6 +43,18 @@ class MissingExtraError(GymbagError, ImportError):
     """An optional package is needed; the message names the extra that installs it."""
 
 
+class ChoiceError(GymbagError, ValueError):
+    """An argument is none of what it can be, such as an unknown game; the message says what it can."""
+
+
+class UnknownArgumentError(GymbagError, TypeError):
+    """A keyword argument is not known; the message lists those that are."""
+
+
+class RomError(GymbagError):
+    """A file is not the ROM of the game that is to be played."""
+
+
 class PlaceError(GymbagError, ValueError):
     """What was set as a place to look for data is none: a folder that does not exist, say, or no URL."""
 
@@ -67,13 +79,13 @@ class UnavailableError(DownloadError):
         self.status = status
 
 
-class OtherSourceWarning(UserWarning):
-    """Data was found, but not where it was looked for first: a folder lacks files, say."""
-
-
 class RecordingStoppedWarning(UserWarning):
     """Recording has stopped, on a full disk for example; the env goes on, and `close` will raise."""
 
 
 class UnfinishedRecordingWarning(UserWarning):
     """A process that recorded to a file was killed; what it left was put into the file."""
+
+
+class OtherSourceWarning(UserWarning):
+    """Data was found, but not where it was looked for first: a folder lacks files, say."""

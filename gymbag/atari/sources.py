@@ -20,32 +20,16 @@ from pathlib import Path
 from gymbag.atari.dopamine_files import DopamineEpoch
 from gymbag.atari.download import RemoteFile, download
 from gymbag.atari.epoch import Epoch
-from gymbag.atari.games import Game
+from gymbag.atari.games import EPOCHS, Game
 from gymbag.atari.places import Places, below
 from gymbag.atari.rl_unplugged import RLUnpluggedEpoch
 from gymbag.atari.server import PATIENCE, Patience
 from gymbag.errors import DataNotFoundError, DownloadError, OtherSourceWarning, UnavailableError
 
-#: The runs of each game.
-RUNS = range(1, 6)
-#: The epochs of each run: the numbers of Dopamine's checkpoints.
-EPOCHS = range(51)
 #: What an epoch consists of.
 COLUMNS = ("observation", "action", "reward", "terminal")
 #: How many rows the agent had written by then; without it, the rows of a final buffer cannot be told apart.
 ADD_COUNT = "add_count"
-#: Checkpoints that were never published: folder of the game, run, epoch.
-MISSING_CHECKPOINTS = frozenset(
-    {
-        ("Breakout", 5, 50),
-        ("Carnival", 1, 50),
-        ("Centipede", 1, 50),
-        ("IceHockey", 1, 50),
-        ("StarGunner", 1, 50),
-        ("VideoPinball", 1, 50),
-        ("YarsRevenge", 1, 50),
-    }
-)
 
 
 def shard_of(game: Game, epoch: int) -> int:
@@ -83,10 +67,6 @@ def find_epoch(
         DataNotFoundError: No place has it; the message has them all, and how to supply files by hand.
         DownloadError: A server has it, but it could not be downloaded.
     """
-    if run not in RUNS or epoch not in EPOCHS:
-        raise DataNotFoundError(
-            f"expected a run from 1 to 5 and an epoch from 0 to 50, found run {run} and epoch {epoch}"
-        )
     return _Search(game, run, epoch, places, unclipped_rewards, patience).find()
 
 
@@ -171,7 +151,7 @@ class _Search:
         return self._dopamine_files(self._cache, "{}.gz".format, f"files downloaded from {root},")
 
     def _in_rl_unplugged(self) -> RLUnpluggedEpoch | None:
-        if not self._game.in_rl_unplugged:
+        if not self._game.rl_unplugged_shards:
             self._note(f"RL Unplugged: has no {self._game.folder}")
             return None
         root = self._places.rl_unplugged
@@ -221,7 +201,7 @@ class _Search:
         """Tell what was looked for where, why it may not be there, and what to do."""
         lines = [f"{self._what}: expected in one of these places, found in none:"]
         lines += (f"  - {note}" for note in self._notes)
-        if (self._game.folder, self._run, self._epoch) in MISSING_CHECKPOINTS:
+        if (self._run, self._epoch) in self._game.missing_checkpoints:
             lines.append(
                 f"Checkpoint {self._epoch} of run {self._run} of {self._game.folder} was never published."
             )
@@ -239,7 +219,7 @@ class _Search:
             f"put {columns} and, if you have it, {ADD_COUNT}.gz into {self._cache}",
             f"set GYMBAG_ATARI_REPLAY_LOGS to a folder that has {dopamine_names} and so on",
         ]
-        if self._game.in_rl_unplugged:
+        if self._game.rl_unplugged_shards:
             ways.append(f"put {self._shard} of RL Unplugged into {self._shards}")
         return f"To supply files by hand, {'; or '.join(ways)}."
 
