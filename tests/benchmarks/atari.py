@@ -82,9 +82,9 @@ def _save(path: Path, sample: np.ndarray, rows: int) -> None:
 
 def _checkpoint(scale: Scale, recordings: Recordings) -> Path:
     """Return a folder with a checkpoint as d4rl-atari keeps it, made when first asked for."""
-    folder = recordings.folder / f"checkpoint-{scale.atari_rows}"
+    folder = recordings.folder / f"datasets-{scale.atari_rows}" / "Breakout" / "1" / "1"
     if not folder.exists():
-        folder.mkdir()
+        folder.mkdir(parents=True)
         for name, column in _play(scale.atari_sample_rows).items():
             _save(folder / f"{name}.gz", column, scale.atari_rows)
     return folder
@@ -143,6 +143,19 @@ def _measure_batches(scale: Scale, recordings: Recordings) -> Iterator[Row]:
             yield way, scale.atari_rows, size, found["seconds"] * 1e6, found["ratio"], target
 
 
+def _measure_lazy(scale: Scale, recordings: Recordings) -> Iterator[Row]:
+    folder = _checkpoint(scale, recordings)
+    size, count = BATCH_SIZES[0], scale.atari_lazy_batches
+    converting = measured("lazy", GYMBAG, folder, size, 0)
+    yield "converting", scale.atari_rows, converting["seconds"] * 1e3, "", converting["peak"], ""
+    found = measured("lazy", GYMBAG, folder, size, count)
+    target = "≤ 50, ≤ 200"
+    yield (
+        f"opening, and drawing {count:,} batches of {size}",
+        *(scale.atari_rows, found["seconds"] * 1e3, found["batch"] * 1e6, found["peak"], target),
+    )
+
+
 def _measure_importing(scale: Scale, _: Recordings) -> Iterator[Row]:
     codes = {D4RL_ATARI: f"d4rl_atari_way.register({scale.atari_games})", GYMBAG: "import gymbag.atari"}
     for way, found in _in_turn(tuple(codes), lambda way: _time_code(codes[way]), scale.slow_pairs):
@@ -187,6 +200,13 @@ TABLES = [
         "Drawing a batch of stacks at random from an epoch in memory.",
         ("who", "rows", "batch", "µs a batch", "time / d4rl-atari's", TARGET),
         _if_possible(_measure_batches),
+    ),
+    Table(
+        "atari-lazy",
+        "Atari data on disk",
+        "With `lazy=True`, an epoch is converted once; later, stacks are read from disk as they are drawn.",
+        ("what", "rows", "ms", "µs a batch", "at most, MB", TARGET),
+        _if_possible(_measure_lazy),
     ),
     Table(
         "atari-importing",

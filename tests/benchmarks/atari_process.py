@@ -19,6 +19,7 @@ from measure import megabytes_of, seconds_of
 from gymbag.atari.dataset import load_dataset
 from gymbag.atari.dopamine_files import DopamineEpoch
 from gymbag.atari.epoch import Epoch, EpochTable, FrameReader
+from gymbag.atari.experience import Experience
 
 D4RL_ATARI, GYMBAG, GYMBAG_COMPAT = "d4rl-atari", "gymbag", "gymbag, compat=True"
 SEED = 1
@@ -111,7 +112,32 @@ def _batches(way: str, folder: Path, size: int, count: int) -> Found:
     return {"seconds": statistics.median(seconds_of(partial(draw, numbers)) for numbers in batches)}
 
 
-MEASURES: dict[str, Callable[..., Found]] = {"load": _load, "stack": _stack, "batches": _batches}
+def _lazy(way: str, folder: Path, size: int, count: int) -> Found:
+    """Open the data set, converting it the first time, and draw stacks at random.
+
+    Returns:
+        Seconds to open it, seconds for a batch, the median, and MB held at most.
+    """
+    experience = Experience("breakout", dataset_dir=folder.parents[2])
+    started = time.perf_counter()
+    dataset = experience.get_dataset(lazy=True, stack=True)
+    opening = time.perf_counter() - started
+    random = np.random.default_rng(SEED)
+    batches = [random.integers(0, len(dataset["rewards"]), size) for _ in range(count)]
+    drawing = [seconds_of(partial(dataset["observations"].__getitem__, numbers)) for numbers in batches]
+    return {
+        "seconds": opening,
+        "batch": statistics.median(drawing) if drawing else 0.0,
+        "peak": megabytes_of("VmHWM"),
+    }
+
+
+MEASURES: dict[str, Callable[..., Found]] = {
+    "load": _load,
+    "stack": _stack,
+    "batches": _batches,
+    "lazy": _lazy,
+}
 
 if __name__ == "__main__":
     print(json.dumps(MEASURES[sys.argv[1]](sys.argv[2], Path(sys.argv[3]), *map(int, sys.argv[4:]))))

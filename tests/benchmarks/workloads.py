@@ -40,6 +40,7 @@ class Scale:
     atari_rows: int  # of an epoch
     atari_sample_rows: int  # that are played, and repeated
     atari_batches: int
+    atari_lazy_batches: int
     atari_games: int  # whose ids are registered
 
 
@@ -61,6 +62,7 @@ FULL = Scale(
     atari_rows=1_000_000,
     atari_sample_rows=20_000,
     atari_batches=2_000,
+    atari_lazy_batches=10_000,
     atari_games=62,
 )
 # Checks that everything runs; its figures mean little.
@@ -82,6 +84,7 @@ QUICK = Scale(
     atari_rows=1_000,
     atari_sample_rows=300,
     atari_batches=5,
+    atari_lazy_batches=5,
     atari_games=1,
 )
 
