@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import ale_py
 import ale_py.roms
 import gymnasium
 import numpy as np
@@ -82,3 +84,21 @@ def test_unknown_epochs_are_an_error_that_says_which_there_are(epochs: Any) -> N
     with pytest.raises(ChoiceError, match=r"from 0 to 50, such as \(1, 1\)") as error:
         check_epochs(epochs)
     assert str(error.value).endswith(f"found {epochs!r}")
+
+
+def test_the_documentation_lists_what_there_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "atari.md").read_text(encoding="utf-8")
+    roms = {"same": "the same", "details": "other details", "version": "another version", "PAL": "not PAL"}
+    for game in GAMES:
+        shards = f"{game.rl_unplugged_shards} shards" if game.rl_unplugged_shards else "no"
+        missing = ", ".join(f"{checkpoint} of run {run}" for run, checkpoint in game.missing_checkpoints)
+        cells = (game.name, shards, missing if game.in_dqn_replay else "all", roms[game.rom])
+        assert f"| {' | '.join(cells)} |\n" in page
+
+
+def test_games_have_the_actions_of_their_minimal_set() -> None:
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+    for game in GAMES:
+        ale = ale_py.ALEInterface()
+        ale.loadROM(ale_py.roms.get_rom_path(game.rom_name))
+        assert len(ale.getMinimalActionSet()) == game.actions
