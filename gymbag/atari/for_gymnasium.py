@@ -67,8 +67,8 @@ class AtariEnv(environment.AtariMethods, gymnasium.Env[Any, Any]):
 
     >>> env = AtariEnv("breakout", stack=True)
     >>> observation, info = env.reset(seed=1)
-    >>> observation.shape, observation[:3].any(), info["lives"]
-    ((4, 84, 84), np.False_, 5)
+    >>> observation.shape, bool(observation[:3].any()), info["lives"]
+    ((4, 84, 84), False, 5)
     """
 
     spaces: ClassVar[Any] = gymnasium.spaces

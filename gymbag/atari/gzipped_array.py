@@ -5,7 +5,6 @@ This is how Dopamine writes the columns of its replay buffers. The array may be 
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import re
 import zlib
@@ -35,13 +34,11 @@ _PART_BYTES = 256 << 10
 def _choose_library() -> tuple[Any, tuple[type[Exception], ...]]:
     """Return the library that reads gzip, and what it raises if the file is damaged."""
     errors: list[Any] = [ValueError, OSError, EOFError, zlib.error]
-    library: Any = gzip
-    with contextlib.suppress(ImportError):
-        from isal import igzip as library
-        from isal import igzip_lib
-
-        errors.append(igzip_lib.error)
-    return library, tuple(errors)
+    try:
+        from isal import igzip, igzip_lib
+    except ImportError:
+        return gzip, tuple(errors)
+    return igzip, (*errors, igzip_lib.error)
 
 
 _library, GZIP_ERRORS = _choose_library()
