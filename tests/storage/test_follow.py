@@ -425,9 +425,12 @@ def test_the_value_of_an_open_episode_stays_what_it_was(
 
 def test_a_writer_is_not_refused_because_somebody_looks(path: Path) -> None:
     episodes = played([(1, T)])
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
+    context = multiprocessing.get_context("spawn")
+    begun = context.Barrier(3)
+    with context.Pool(2, initializer=begun.wait, initargs=(PATIENCE,)) as pool:
         stop = path.with_name("stop")
         answers = [pool.apply_async(probe_until, (journal_path(path), stop)) for _ in range(2)]
+        begun.wait(PATIENCE)
         try:
             for _ in range(COUNT):
                 writer = HDF5Writer(path, flush_seconds=1e6)
