@@ -112,9 +112,9 @@ class Column(ABC):
     def iterate(self, stack: Any) -> Iterator[Any]:
         """Yield the values of a stack one by one."""
 
-    def sequence(self, stack: Any) -> Sequence[Any]:
-        """Return the values of a stack as a sequence, which may make each when it is asked for."""
-        return list(self.iterate(stack))
+    def iterate_rows(self, stack: Any, start: int, stop: int) -> Iterator[Any]:
+        """Yield values start to stop of a stack one by one."""
+        return self.iterate(self.map(operator.itemgetter(slice(start, stop)), stack))
 
     @abstractmethod
     def null(self) -> Any:
@@ -233,10 +233,6 @@ class ArrayColumn(Column):
         # The ellipsis keeps a row of shape () an array.
         return iter(stack) if self.shape else (stack[row, ...] for row in range(len(stack)))
 
-    def sequence(self, stack: np.ndarray) -> Sequence[Any]:
-        # An array that is made when it is needed, and gone soon after, takes half the time.
-        return stack if self.shape else super().sequence(stack)  # type: ignore[return-value]
-
     def null(self) -> np.ndarray:
         return self._null.copy()
 
@@ -295,9 +291,6 @@ class NumberColumn(Column):
     def iterate(self, stack: np.ndarray) -> Iterator[np.generic]:
         return iter(stack)
 
-    def sequence(self, stack: np.ndarray) -> Sequence[Any]:
-        return stack  # type: ignore[return-value]  # it does all that is asked of one
-
     def null(self) -> Any:
         return self.dtype.type(0)
 
@@ -322,10 +315,6 @@ class ScalarColumn(Column):
 
     def iterate(self, stack: np.ndarray) -> Iterator[Any]:
         return iter(stack.tolist())
-
-    def sequence(self, stack: np.ndarray) -> list[Any]:
-        values: list[Any] = stack.tolist()
-        return values
 
     def null(self) -> Any:
         return self._spec.dtype.type(0)
@@ -375,9 +364,6 @@ class BytesColumn(Column):
 
     def iterate(self, stack: tuple[Any, ...]) -> Iterator[Any]:
         return iter(stack)
-
-    def sequence(self, stack: tuple[Any, ...]) -> Sequence[Any]:
-        return stack
 
 
 class TextColumn(BytesColumn):

@@ -166,7 +166,11 @@ def decode(text: str | bytes) -> Any:
     (1, array([1.], dtype=float32))
     """
     try:
-        return _DECODER.decode(text if isinstance(text, str) else text.decode("utf-8", "surrogatepass"))
+        text = (text if isinstance(text, str) else text.decode("utf-8", "surrogatepass")).strip(" \t\n\r")
+        value, end = _DECODER.raw_decode(text)  # `decode` would look for spaces, at as much time again
+        if end < len(text):
+            raise ValueError(f"more follows: {text[end : end + 80]!r}")
+        return value
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
         shown = text[:80]
         raise DamagedFileError(f"expected a JSON value, found {shown!r}: {error}") from error

@@ -106,6 +106,10 @@ class ChunkReader:
             if self._is_never_zero and rows.size:
                 self._check_not_zeroed(start, stop)
             return rows
+        if start % self._chunk_rows == 0 and stop - start == self._chunk_rows:
+            mask, data = self._read_chunk(start)
+            if not mask:
+                return _decode(codec, start, data)
         rows = np.empty((stop - start, *self._shape[1:]), self._dtype)
         pieces = self._fetch(start, rows)
         if rows.nbytes < _MANY_BYTES:
@@ -176,13 +180,16 @@ def _batched(pieces: Iterator[_Piece], count: int) -> Iterator[list[_Piece]]:
 
 def _restore(codec: Codec, pieces: Iterable[_Piece]) -> None:
     for piece in pieces:
-        try:
-            if len(piece.rows) == codec.shape[0]:
-                codec.decode(piece.data, piece.rows)
-            else:
-                whole = np.empty(codec.shape, codec.dtype)
-                codec.decode(piece.data, whole)
-                piece.rows[...] = whole[piece.skipped : piece.skipped + len(piece.rows)]
-        except DamagedFileError as error:
-            end = piece.begin + codec.shape[0]
-            raise DamagedFileError(f"chunk of rows {piece.begin} to {end}: {error}") from error
+        if len(piece.rows) == codec.shape[0]:
+            _decode(codec, piece.begin, piece.data, piece.rows)
+        else:
+            whole = _decode(codec, piece.begin, piece.data)
+            piece.rows[...] = whole[piece.skipped : piece.skipped + len(piece.rows)]
+
+
+def _decode(codec: Codec, begin: int, data: bytes, out: np.ndarray | None = None) -> np.ndarray:
+    """Restore the chunk whose first row has this number."""
+    try:
+        return codec.decode(data, out)
+    except DamagedFileError as error:
+        raise DamagedFileError(f"chunk of rows {begin} to {begin + codec.shape[0]}: {error}") from error

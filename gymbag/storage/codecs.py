@@ -6,7 +6,8 @@ lock, we do for the filters that matter ourselves, in any thread, and with faste
     rows -> shuffle -> gzip -> checksum -> what stands in the file
             (byte 0 of all values, then byte 1 of all, ...; where a value has several)
 
-    gzip    filter 1, a zlib stream: every HDF5 reads it. With isal, if that is installed, else zlib.
+    gzip    filter 1, a zlib stream: every HDF5 reads it. Made with isal, if that is installed, else zlib;
+            restored with libdeflate, by way of the package deflate, else as it is made.
     zstd    filter 32015: smaller by far for frames, but readers other than us need hdf5plugin.
     none    as gzip of level 0: a zlib stream of blocks that are not compressed.
     lzf     h5py's own: HDF5 does it.
@@ -24,7 +25,7 @@ import operator
 import threading
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,11 +48,6 @@ _FIRST_LEVEL_OF_ZLIB = 4
 
 # Each section of a chunk gets a Huffman code of its own, which must pay for its description and the flush.
 _SECTION_BYTES = 4096
-
-# Large chunks are decompressed in parts of this size. They are copied to where they belong while they are in
-# the cache, and lie in memory that is used again: from 128 KiB on the C library asks the system for more, and
-# for a frame that takes longer than all the rest.
-_PART_BYTES = 120 << 10
 
 # Rows from this size on are frames and the like, which resemble the row before. That is farther away than
 # zstd looks for short copies, so it is told to look for long ones: Atari frames become a quarter to a half.
@@ -200,44 +196,44 @@ class Codec(ABC):
             compressed = self._compress([flat])
         return compressed + fletcher32(compressed) if self._checked else compressed
 
-    def decode(self, data: bytes, out: np.ndarray) -> None:
+    def decode(self, data: bytes, out: np.ndarray | None = None) -> np.ndarray:
         """Restore a chunk.
 
         Args:
             data: What stands in the file for it, with every filter applied (a filter mask of 0).
-            out: A C-contiguous array for the whole chunk, in the dtype of the dataset.
+            out: A C-contiguous array for the whole chunk, in the dtype of the dataset; by default a new one.
+
+        Returns:
+            The chunk: `out`, if that is given.
 
         Raises:
             DamagedFileError: The data is not what was written.
         """
-        assert out.shape == self.shape, out.shape
-        assert out.dtype == self.dtype, out.dtype
         if self._checked:
             data, checksum = data[:-4], data[-4:]
             if fletcher32(data) != checksum:
                 raise DamagedFileError("its checksum is another than that of what stands there")
+        restored = np.frombuffer(self._decompress(data), np.uint8)
+        if len(restored) != self._bytes:
+            raise DamagedFileError(f"expected a chunk of {self._bytes} bytes, found {len(restored)}")
+        if out is None:
+            if restored.flags.writeable and not self._shuffled:
+                return restored.view(self.dtype).reshape(self.shape)
+            out = np.empty(self.shape, self.dtype)
+        assert out.shape == self.shape, out.shape
+        assert out.dtype == self.dtype, out.dtype
         target = out.reshape(-1).view(np.uint8)
         assert np.shares_memory(target, out) or not out.size, "out must be C-contiguous"
         if self._shuffled:
-            self._unshuffle(self._decompress(data), target)
-            return
-        end = 0
-        for part in self._decompress_in_parts(data):
-            start, end = end, end + len(part)
-            if end > self._bytes:
-                break
-            target[start:end] = np.frombuffer(part, np.uint8)
-        self._check_length(end)
+            self._unshuffle(restored, target)
+        else:
+            target[...] = restored
+        return out
 
-    def _check_length(self, length: int) -> None:
-        if length != self._bytes:
-            raise DamagedFileError(f"expected a chunk of {self._bytes} bytes, found {length}")
-
-    def _unshuffle(self, data: bytes, target: np.ndarray) -> None:
+    def _unshuffle(self, data: np.ndarray, target: np.ndarray) -> None:
         """Put the bytes of the values together again."""
-        self._check_length(len(data))
         size = self.dtype.itemsize
-        planes, places = np.frombuffer(data, np.uint8).reshape(size, -1), target.reshape(-1, size).T
+        planes, places = data.reshape(size, -1), target.reshape(-1, size).T
         # Most bytes of integers are zero; filling those in at once takes half the time.
         filled = np.flatnonzero(planes.max(axis=1))
         if len(filled) < len(planes):
@@ -245,10 +241,6 @@ class Codec(ABC):
         # Plane by plane is the fastest way in NumPy, and the interpreter is free meanwhile.
         for plane in filled:
             places[plane] = planes[plane]
-
-    def _decompress_in_parts(self, data: bytes) -> Iterator[bytes]:
-        """Restore what was compressed, a part at a time, and no more than a part beyond what a chunk has."""
-        yield self._decompress(data)
 
     @abstractmethod
     def _prepare(self) -> None:
@@ -259,7 +251,7 @@ class Codec(ABC):
         """Compress what lies in sections that have little in common, each of which may come in parts."""
 
     @abstractmethod
-    def _decompress(self, data: bytes) -> bytes:
+    def _decompress(self, data: bytes) -> bytes | bytearray:
         """Restore what was compressed.
 
         Raises:
@@ -283,7 +275,17 @@ def _sections(planes: np.ndarray) -> list[np.ndarray]:
 
 class _Gzip(Codec):
     def _prepare(self) -> None:
-        self._isal = _import_isal()
+        self._isal, libdeflate = _import_isal(), _import_libdeflate()
+        self._restore: Callable[[bytes], bytes | bytearray]
+        self._error: type[Exception]
+        if libdeflate is not None:
+            self._error = libdeflate.DeflateError
+            self._restore = lambda data: libdeflate.zlib_decompress(data, self._bytes)
+        else:
+            library = self._isal or zlib
+            self._error = library.error
+            # A byte more than needed, lest the buffer be full before the end is seen, and grow for nothing.
+            self._restore = lambda data: library.decompress(data, zlib.MAX_WBITS, self._bytes + 1)
 
     def _compress(self, sections: Sequence[Sequence[np.ndarray]]) -> bytes:
         if self._isal is not None and 0 < self._level < _FIRST_LEVEL_OF_ZLIB:
@@ -302,30 +304,11 @@ class _Gzip(Codec):
             found += map(compressor.compress, section)
         return b"".join([*found, compressor.flush()])
 
-    def _decompress(self, data: bytes) -> bytes:
-        library = self._isal or zlib
+    def _decompress(self, data: bytes) -> bytes | bytearray:
         try:
-            # A byte more than needed, lest the buffer be full before the end is seen, and grow for nothing.
-            restored: bytes = library.decompress(data, zlib.MAX_WBITS, self._bytes + 1)
-        except library.error as error:
+            return self._restore(data)
+        except self._error as error:
             raise DamagedFileError(f"expected a zlib stream: {error}") from error
-        return restored
-
-    def _decompress_in_parts(self, data: bytes) -> Iterator[bytes]:
-        if self._bytes <= _PART_BYTES:
-            yield self._decompress(data)
-            return
-        library = self._isal or zlib
-        decompressor = library.decompressobj(zlib.MAX_WBITS)
-        while not decompressor.eof:
-            try:
-                part: bytes = decompressor.decompress(data, _PART_BYTES)
-            except library.error as error:
-                raise DamagedFileError(f"expected a zlib stream: {error}") from error
-            data = decompressor.unconsumed_tail
-            if not part and not data and not decompressor.eof:
-                raise DamagedFileError("expected a zlib stream, found one that is cut off")
-            yield part
 
 
 class _Zstd(Codec):
@@ -423,6 +406,15 @@ def _import_isal() -> Any:
     except ImportError:
         return None
     return isal_zlib
+
+
+def _import_libdeflate() -> Any:
+    """Return Python's way to libdeflate, or None if it is not installed."""
+    try:
+        import deflate
+    except ImportError:
+        return None
+    return deflate
 
 
 def _import_zstandard() -> Any:

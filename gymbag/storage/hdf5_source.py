@@ -61,8 +61,7 @@ class _Array:
                 codec = self._stored.form.codec
                 if codec is None:
                     raise DamagedFileError("the journal has chunks of a compression that cannot be read here")
-                rows = np.empty(codec.shape, codec.dtype)
-                codec.decode(self._journal.read(entry), rows)
+                rows = codec.decode(self._journal.read(entry))
             self._decoded = entry, rows
         return self._decoded[1]
 

@@ -1,4 +1,4 @@
-"""The rows of a table as Python values, a block of rows at a time.
+"""The rows of a table, a block of rows at a time.
 
 To read and take apart thousands of rows at once costs hardly more than one row by itself. So a table that is
 gone through in order is read in blocks, whatever the episodes in it:
@@ -11,8 +11,7 @@ gone through in order is read in blocks, whatever the episodes in it:
 from __future__ import annotations
 
 import functools
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from gymbag.columns import Column, ReadArray
@@ -20,8 +19,8 @@ from gymbag.compound_columns import below
 from gymbag.errors import DamagedFileError
 from gymbag.storage.read_ahead import ReadAhead
 
-#: The values of each column.
-Rows = list[Sequence[Any]]
+#: The stack of each column.
+Rows = list[Any]
 #: The first row of a block, the row after its last, and what is in it.
 Block = tuple[int, int, Rows]
 
@@ -100,16 +99,7 @@ class RowBlocks:
 
 
 def _read_rows(columns: Mapping[str, Column], read: ReadArray, start: int, stop: int) -> Rows:
-    count = stop - start
-    rows: Rows = []
-    for name, column in columns.items():
-        stack = column.unpack(below(read, name), start, stop)
-        # Values that hold nothing come without end, which only values in no arrays can do.
-        is_endless = not column.arrays()
-        rows.append(
-            list(itertools.islice(column.iterate(stack), count)) if is_endless else column.sequence(stack)
-        )
-    return rows
+    return [column.unpack(below(read, name), start, stop) for name, column in columns.items()]
 
 
 def _read_block(read_rows: functools.partial[Rows], size: int, start: int, stop: int, number: int) -> Rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from gymbag.columns import Column, ScalarColumn, StepInfoColumn, ValueColumn
 from gymbag.compound_columns import below
 from gymbag.episode import Ending, Episode, Field, Step, join_steps, make_step
 from gymbag.errors import DamagedFileError
-from gymbag.storage.row_blocks import RowBlocks
+from gymbag.storage.step_runs import StepRuns
 from gymbag.storage.stream_tables import StreamTables
 
 _COUNT, _TIME = ScalarColumn(np.int64), ScalarColumn(np.float64)
@@ -30,7 +30,7 @@ class StreamEpisode(Episode):
         first_row: Where its steps begin.
         length: How many there are.
         ending: How it ended.
-        blocks: Blocks of steps and of episodes that its neighbours share, to iterate from once.
+        runs: The steps of a loop that its neighbours share, to be taken once.
     """
 
     def __init__(
@@ -40,16 +40,16 @@ class StreamEpisode(Episode):
         first_row: int,
         length: int,
         ending: Ending,
-        blocks: tuple[RowBlocks, RowBlocks] | None = None,
+        runs: StepRuns | None = None,
     ) -> None:
         super().__init__(index, length, ending, tables.observation_column, tables.action_column)
         self._tables = tables
         self._first_row = first_row
-        self._blocks = blocks
+        self._runs = runs
 
     def __getstate__(self) -> dict[str, Any]:
-        """Hand over no blocks: what they hold is given but once."""
-        return {name: value for name, value in vars(self).items() if name != "_blocks"}
+        """Hand over no runs: what they hold is given but once."""
+        return {name: value for name, value in vars(self).items() if name != "_runs"}
 
     def read(self, field: Field, start: int, stop: int) -> Any:
         """Read elements start to stop of one of the fields, as a stack."""
@@ -75,34 +75,52 @@ class StreamEpisode(Episode):
         """About how many bytes a step takes: as many as an average one of the whole recording."""
         return self._tables.row_bytes
 
-    def _blocks_of_steps(self) -> Iterator[Iterable[Step]]:
+    def __iter__(self) -> Iterator[Step]:
+        """Yield T+1 steps, reading ahead a bounded number of rows."""
+        try:
+            runs = self._runs
+            # At once, as threads may iterate the same episode, and each wants values of its own.
+            del self._runs
+        except AttributeError:
+            runs = None
+        steps = None if runs is None else runs.steps_of(self.index, self._first_row, self._length)
+        return itertools.chain.from_iterable(self._read_steps(runs)) if steps is None else steps
+
+    def _read_steps(self, runs: StepRuns | None) -> Iterator[Iterable[Step]]:
         first, stop = self._first_row, self._first_row + self._length
-        # Removed at a stroke, as threads may iterate the same episode, and each wants values of its own.
-        blocks = vars(self).pop("_blocks", None)
-        if blocks is None or not blocks[0].have_ahead(first, stop):
-            steps = self._tables.steps(first, stop)
-            (time,), (info,) = self._own(_TIME, "reset_time").tolist(), self._own(_INFO, "reset_info")
-            (final,) = itertools.islice(self._observation_column.iterate(self._final_observation()), 1)
+        observation_column, action_column = self._observation_column, self._action_column
+        if runs is None or not runs.steps.have_ahead(first, stop):
+            steps, row = self._tables.steps(first, stop), 0
+            reset: Sequence[Any] = (
+                self._own(_TIME, "reset_time"),
+                self._own(_INFO, "reset_info"),
+                self._final_observation(),
+            )
         else:
-            steps, episodes = blocks
-            begin, _, (reset_times, reset_infos, finals) = episodes.block(self.index, self.index + 1)
+            steps = runs.steps
+            begin, _, reset = runs.episodes.block(self.index, self.index + 1)
             row = self.index - begin
-            time, info, final = reset_times[row], reset_infos[row], finals[row]
-        action, reward = self._action_column.null(), np.nan
+        times, infos, finals = reset
+        time, info = float(times[row]), infos[row]
+        (final,) = itertools.islice(observation_column.iterate_rows(finals, row, row + 1), 1)
+        action, reward = action_column.null(), np.nan
         # A step is what came of an action, a row, and the observation before the next, the row below it. So
         # each observation goes with what came before, of the rows one higher.
         while first < stop:
             begin, end, (times, observations, actions, rewards, infos) = steps.block(first, stop)
             row, last = first - begin, min(end, stop) - begin - 1
+            *before, last_action = itertools.islice(
+                action_column.iterate_rows(actions, row, last + 1), last + 1 - row
+            )
             yield join_steps(
-                [time, *times[row:last]],
-                observations[row : last + 1],
-                [action, *actions[row:last]],
-                [reward, *rewards[row:last]],
+                [time, *times[row:last].tolist()],
+                observation_column.iterate_rows(observations, row, last + 1),
+                [action, *before],
+                [reward, *rewards[row:last].tolist()],
                 itertools.repeat(False),
                 [info, *infos[row:last]],
             )
-            time, action, reward, info = times[last], actions[last], rewards[last], infos[last]
+            time, action, reward, info = float(times[last]), last_action, float(rewards[last]), infos[last]
             first = begin + last + 1
         yield (make_step((time, final, action, reward, self.finished, info)),)
 

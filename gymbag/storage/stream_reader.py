@@ -15,6 +15,7 @@ from gymbag.space_columns import column_of
 from gymbag.spaces import Description, Library
 from gymbag.storage.base import Header, Reader
 from gymbag.storage.read_ahead import OngoingReads
+from gymbag.storage.step_runs import StepRuns
 from gymbag.storage.stream import ArraySource
 from gymbag.storage.stream_episode import StreamEpisode
 from gymbag.storage.stream_tables import StreamTables
@@ -144,33 +145,33 @@ class StreamReader(Reader):
         return first_row, length, ending
 
     def _episode(
-        self, index: int, first_row: int, length: int, ending: int, blocks: Any = None
+        self, index: int, first_row: int, length: int, ending: int, runs: StepRuns | None = None
     ) -> StreamEpisode:
         if first_row < 0 or length < 0 or not 0 <= ending <= 3:
             raise DamagedFileError(
                 f"{self._identity[0]!r}: expected first row, length and ending of episode {index}, "
                 f"found {first_row}, {length} and {ending}"
             )
-        return StreamEpisode(self._tables, index, first_row, length, _ENDINGS[ending], blocks)
+        return StreamEpisode(self._tables, index, first_row, length, _ENDINGS[ending], runs)
 
     def __iter__(self) -> Iterator[Episode]:
         """Yield the episodes in the order in which they were recorded; together they read ahead."""
         return self._episodes(len(self))
 
     def _episodes(self, count: int) -> Iterator[Episode]:
-        blocks = self._tables.steps(0, self._rows(count)), self._tables.episodes(count)
-        outlines = self._tables.outlines(count)
+        runs = StepRuns(self._tables, count, self._rows(count))
         start = 0
         while start < count:
-            _, end, columns = outlines.block(start, count)
-            for index, first_row, length, ending in zip(range(start, end), *columns, strict=True):
+            _, end, columns = runs.outlines.block(start, count)
+            outlines = (column.tolist() for column in columns)
+            for index, first_row, length, ending in zip(range(start, end), *outlines, strict=True):
                 if index < count - 1:
-                    yield self._episode(index, first_row, length, ending, blocks)
+                    yield self._episode(index, first_row, length, ending, runs)
                     continue
                 # That of the last one may be replaced, as it is recorded, between the reading of two columns.
                 now = self._at_once(functools.partial(self._outline, index))
                 is_fixed = ending and now == (first_row, length, ending)
-                yield self._episode(index, *now, blocks if is_fixed else None)
+                yield self._episode(index, *now, runs if is_fixed else None)
             start = end
 
     def read_flat(self, with_infos: bool) -> FlatRecording:

@@ -14,7 +14,8 @@ from benchmarks import RATIO, Cell, Row, Table
 COMMAND = "python tests/benchmarks/run.py"
 PLOT = Path("_static/benchmarks.svg")  # beside the page
 _PACKAGES = (
-    *("numpy", "gymnasium", "ale-py", "opencv-python-headless", "isal", "zstandard", "minari", "tables"),
+    *("numpy", "gymnasium", "ale-py", "opencv-python-headless"),
+    *("deflate", "isal", "zstandard", "minari", "tables"),
 )
 
 

@@ -108,9 +108,9 @@ def test_rows_are_those_that_h5py_reads(
 
 def test_small_reads_restore_a_chunk_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched = []
-    fetch = ChunkReader._fetch
+    read_chunk = ChunkReader._read_chunk
     monkeypatch.setattr(
-        ChunkReader, "_fetch", lambda self, start, rows: fetched.append(start) or fetch(self, start, rows)
+        ChunkReader, "_read_chunk", lambda self, begin: fetched.append(begin) or read_chunk(self, begin)
     )
     with h5py.File(path) as file:
         reader = reader_of(file["gzip/number"])

@@ -364,3 +364,65 @@ def test_what_was_not_begun_is_not_taken() -> None:
     time.sleep(0.05)
     with pytest.raises(ZeroDivisionError):
         ahead.take(3)
+
+
+SHORT_LENGTHS = [3, 1, 2, 0, 5, 4, 1, 3, 2, 6, 1, 1, 2, 3, 0, 2, 4, 1, 2, 3, 1, 2, 2, 4]
+
+
+@pytest.fixture(params=["Box-unbounded", "Discrete", "Dict-nested", "Text"])
+def short_episodes(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Reader, list[Played]]:
+    """Return episodes of which many lie in a block, with infos in some."""
+    case = space_case(request.param)
+    episodes = [
+        play(case, [(length, T if length and number % 3 else X)], infos=number % 2 == 0)[0]
+        for number, length in enumerate(SHORT_LENGTHS)
+    ]
+    write(HDF5Writer(tmp_path / "short.h5"), header_of(case), episodes)
+    return HDF5Reader(tmp_path / "short.h5"), episodes
+
+
+def test_short_episodes_may_be_iterated_in_any_order_and_again(short_episodes: Any) -> None:
+    reader, episodes = short_episodes
+    everything = range(len(episodes))
+    orders = [everything, reversed(everything), random.Random(2).sample(everything, len(everything))]
+    for order in orders:
+        found = list(reader)
+        for index in [*order, *order]:
+            assert_same_steps(found[index], episodes[index], reader)
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2, 4])
+def test_short_episodes_may_be_left_early_and_taken_up_again(short_episodes: Any, taken: int) -> None:
+    reader, episodes = short_episodes
+    iterators, begun = [], []
+    for index, episode in enumerate(reader):
+        if index % 4 == 3:
+            assert_same_steps(episode, episodes[index], reader)
+            continue
+        iterators.append((index, iter(episode)))
+        begun.append(list(itertools.islice(iterators[-1][1], taken)))
+    for (index, rest), steps in zip(iterators, begun, strict=True):
+        observations = [step.observation for step in (*steps, *rest)]
+        assert_same(observations, list(episodes[index].observations))
+
+
+def test_threads_may_iterate_short_episodes_of_one_loop(short_episodes: Any) -> None:
+    reader, episodes = short_episodes
+    for _ in range(10):
+        with ThreadPoolExecutor(4) as pool:
+            steps = list(pool.map(list, reader))
+        for found, played in zip(steps, episodes, strict=True):
+            assert_same([step.observation for step in found], list(played.observations))
+
+
+def test_short_episodes_do_not_depend_on_damaged_neighbours() -> None:
+    store, episodes = Arrays(), play(BOX, [(2, T)] * 30)
+    reader = recorded_to(store, BOX, episodes)
+    for path, row, damaged in (("observations", 25, 12), ("episodes/final_observation", 17, 17)):
+        store.damaged = path, row
+        for index, episode in enumerate(reader):
+            if index == damaged:
+                with pytest.raises(DamagedFileError, match="cannot be read"):
+                    list(episode)
+            else:
+                assert_same_steps(episode, episodes[index], reader)
