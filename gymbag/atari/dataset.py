@@ -11,7 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from gymbag.atari.epoch import FRAME_SHAPE, STACK_FRAMES, Epoch, FrameReader, skip_rows
+from gymbag.atari.epoch import (
+    FRAME_SHAPE,
+    PADDING_ROWS,
+    STACK_FRAMES,
+    Epoch,
+    EpochColumns,
+    FrameReader,
+    skip_rows,
+)
 from gymbag.atari.frame_stacks import FrameStacks
 from gymbag.episode import Ending
 from gymbag.errors import DamagedFileError, StorageError
@@ -38,29 +46,25 @@ def load_dataset(
         DamagedFileError: The data cannot be read, or is not what it promises.
         StorageError: The rewards are known as clipped ones only.
     """
-    tables = [epoch.table for epoch in epochs]
-    chosen = [np.arange(len(table)) if compat else table.rows for table in tables]
-    dataset: dict[str, Any] = {
-        "actions": np.concatenate([table.actions[rows] for table, rows in zip(tables, chosen, strict=True)]),
-        "rewards": np.concatenate(
-            [
-                (choose_rewards(epoch) if unclipped_rewards else epoch.table.rewards)[rows]
-                for epoch, rows in zip(epochs, chosen, strict=True)
-            ]
-        ),
+    columns: list[EpochColumns] = [epoch.columns if compat else epoch.table for epoch in epochs]
+    chosen = [slice(None) if compat else epoch.table.rows for epoch in epochs]
+    rewards = [
+        choose_rewards(epoch) if unclipped_rewards else of.rewards
+        for epoch, of in zip(epochs, columns, strict=True)
+    ]
+    dataset = {
+        "actions": np.concatenate([of.actions[rows] for of, rows in zip(columns, chosen, strict=True)]),
+        "rewards": np.concatenate([of[rows] for of, rows in zip(rewards, chosen, strict=True)]),
     }
+    observations: Any
     if compat:
-        terminals = np.concatenate([table.terminals for table in tables])
+        terminals = np.concatenate([of.terminals for of in columns])
+        observations = _load_all_stacks(epochs, terminals) if stack else _load_all(epochs)[:, None]
         dataset["terminals"] = terminals.astype(np.uint8)
     else:
-        lengths = np.concatenate([table.lengths for table in tables])
-        dataset.update(mark_ends(lengths, np.concatenate([table.endings for table in tables])))
-    if stack:
-        observations: Any = _load_stacks(epochs, compat)
-    elif compat:
-        observations = _load_all(epochs)[:, None]
-    else:
-        observations = _load_episodes(epochs)
+        observations = _load_stacks(epochs) if stack else _load_episodes(epochs)
+        lengths = np.concatenate([epoch.table.lengths for epoch in epochs])
+        dataset.update(mark_ends(lengths, np.concatenate([epoch.table.endings for epoch in epochs])))
     return {"observations": observations, **dataset}
 
 
@@ -84,7 +88,7 @@ def choose_rewards(epoch: Epoch) -> np.ndarray:
     Raises:
         StorageError: They are not known.
     """
-    rewards = epoch.table.unclipped_rewards
+    rewards = epoch.columns.unclipped_rewards
     if rewards is None:
         raise StorageError(
             f"{epoch.origin} has rewards clipped to [-1, 1] only; RL Unplugged has the game's own, so leave "
@@ -134,7 +138,7 @@ def _check_black(epoch: Epoch, first_row: int, padding: np.ndarray) -> None:
         row = first_row + int(np.flatnonzero(padding.any((1, 2)))[0])
         raise DamagedFileError(
             f"{epoch.origin}: expected a black frame in row {row}, between two episodes, found another; "
-            "get_dataset(compat=True) without stack takes rows as they are"
+            "get_dataset(compat=True) takes rows as they are"
         )
 
 
@@ -156,50 +160,71 @@ def _load_episodes(epochs: Sequence[Epoch]) -> np.ndarray:
 
 def _load_all(epochs: Sequence[Epoch]) -> np.ndarray:
     """Read all frames there are."""
-    frames = np.empty((sum(len(epoch.table) for epoch in epochs), *FRAME_SHAPE), np.uint8)
-    position = 0
-    for epoch in epochs:
-        with epoch.open_frames() as reader:
-            reader.read_into(frames[position : position + len(epoch.table)])
-        position += len(epoch.table)
+    frames = np.empty((sum(len(epoch.columns) for epoch in epochs), *FRAME_SHAPE), np.uint8)
+    _read_all_into(frames, epochs)
     return frames
 
 
-def _load_stacks(epochs: Sequence[Epoch], compat: bool) -> FrameStacks:
-    """Read all frames there are, with black ones around those of each epoch, and tell which stacks to take.
+def _read_all_into(frames: np.ndarray, epochs: Sequence[Epoch]) -> None:
+    position = 0
+    for epoch in epochs:
+        end = position + len(epoch.columns)
+        with epoch.open_frames() as reader:
+            reader.read_into(frames[position:end])
+        position = end
 
-    0   0   0   0   row 0   row 1  ...  row R-1  0   0   0   0
-    '- black one -'                              '-- spare --'
+
+def _load_all_stacks(epochs: Sequence[Epoch], terminals: np.ndarray) -> FrameStacks:
+    """Read all frames there are, and tell which stacks d4rl-atari makes of them.
+
+    It sees black before whatever comes first after a terminal, and nothing where an epoch begins.
+
+    0   0   0   0   row 0   row 1  ...  row N-1   0   0   0   row t   row t+1   row t+2  ...
+    '- black one -'                               '-- where row t, after a terminal, is not padding --'
     """
-    frames = np.empty((sum(len(epoch.table) + 2 * STACK_FRAMES for epoch in epochs), *FRAME_SHAPE), np.uint8)
+    count = len(terminals)
+    begins = np.flatnonzero(terminals) + 1
+    begins = begins[begins < count]
+    # What is not needed of the room behind the rows is never touched, and so takes no memory.
+    room = STACK_FRAMES + count + len(begins) * 2 * PADDING_ROWS
+    frames = np.empty((room, *FRAME_SHAPE), np.uint8)
+    frames[:STACK_FRAMES] = 0
+    spare = STACK_FRAMES + count
+    rows = frames[STACK_FRAMES:spare]
+    _read_all_into(rows, epochs)
+    # Those that end with each row. Numbers of 64 bits would take twice the memory.
+    stacks = np.arange(1, 1 + count, dtype=np.int32)
+    for begin in begins.tolist():
+        first = rows[begin : begin + PADDING_ROWS]
+        if first.any():
+            copies = frames[spare : spare + 2 * PADDING_ROWS]
+            copies[:PADDING_ROWS] = 0
+            copies[PADDING_ROWS : PADDING_ROWS + len(first)] = first
+            stacks[begin : begin + len(first)] = np.arange(spare, spare + len(first))
+            spare += len(copies)
+        else:
+            stacks[begin : begin + len(first)] = 0
+    return FrameStacks(frames[:spare], stacks)
+
+
+def _load_stacks(epochs: Sequence[Epoch]) -> FrameStacks:
+    """Read all frames there are, with black ones before those of each epoch, and tell which stacks to take.
+
+    0   0   0   0   row 0   row 1  ...  row R-1   0   0   0   0   row 0  ...
+    """
+    frames = np.empty((sum(STACK_FRAMES + len(epoch.table) for epoch in epochs), *FRAME_SHAPE), np.uint8)
     first_frames = []
     black = 0
     for epoch in epochs:
         table = epoch.table
-        spare = black + STACK_FRAMES + len(table)
-        rows = frames[black + STACK_FRAMES : spare]
-        frames[black : black + STACK_FRAMES] = frames[spare : spare + STACK_FRAMES] = 0
+        rows = frames[black + STACK_FRAMES : black + STACK_FRAMES + len(table)]
+        frames[black : black + STACK_FRAMES] = 0
         with epoch.open_frames() as reader:
             reader.read_into(rows)
-        # Those that end with each row. Numbers of 64 bits would take twice the memory.
-        stacks = np.arange(black + 1, black + 1 + len(table), dtype=np.int32)
-        if compat:
-            # d4rl-atari sees black before whatever comes first after a terminal, and that is padding.
-            begins = np.flatnonzero(table.terminals) + 1
-            ends = np.minimum(begins + STACK_FRAMES - 1, len(table))
-            is_last = (begins < ends) & (ends == len(table))
-            if is_last.any():  # but the last row may be stale
-                frames[spare + STACK_FRAMES - 1] = rows[-1]
-                stacks[-1] = spare
-                ends[is_last] -= 1
-            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
-                stacks[begin:end] = black
-        else:
-            begins = np.concatenate([[0], table.first_rows + table.lengths])[:-1]
-            ends = table.first_rows
-            stacks = stacks[table.rows]
-        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+        begins = np.concatenate([[0], table.first_rows + table.lengths])[:-1]
+        for begin, end in zip(begins.tolist(), table.first_rows.tolist(), strict=True):
             _check_black(epoch, begin, rows[begin:end])
-        first_frames.append(stacks)
-        black = spare + STACK_FRAMES
+        # Those that end with each row. Numbers of 64 bits would take twice the memory.
+        first_frames.append(np.arange(black + 1, black + 1 + len(table), dtype=np.int32)[table.rows])
+        black += STACK_FRAMES + len(table)
     return FrameStacks(frames, np.concatenate(first_frames))

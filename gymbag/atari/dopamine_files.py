@@ -31,6 +31,7 @@ from gymbag.atari.epoch import (
     STACK_FRAMES,
     STEPS_LIMIT,
     Epoch,
+    EpochColumns,
     EpochTable,
     FrameReader,
     skip_rows,
@@ -63,39 +64,37 @@ class DopamineEpoch(Epoch):
         self._is_final = is_final
 
     @cached_property
-    def table(self) -> EpochTable:
-        """All but the frames; read once, and kept.
+    def columns(self) -> EpochColumns:
+        """All but the frames and the episodes; read once, and kept.
 
         Raises:
-            DamagedFileError: It cannot be read, or is not what such data promises.
+            DamagedFileError: They cannot be read, or have not as many rows.
         """
         columns = {name: self._read_column(name) for name in _COLUMNS}
         lengths = {name: len(column) for name, column in columns.items()}
         frames = self.open_frames()
         with frames:
             lengths["observation"] = len(frames)
-            first_frames = np.empty((min(PADDING_ROWS, len(frames)), *FRAME_SHAPE), np.uint8)
-            frames.read_into(first_frames)
         if len(set(lengths.values())) != 1:
             raise DamagedFileError(f"{self.origin}: expected columns of equal length, found {lengths} rows")
-        valid = self._count_valid_rows(columns)
-        first_rows, ends, knows_first = self._find_episodes(columns, valid, first_frames)
-        lengths_of_episodes = ends - first_rows
-        endings = np.where(columns["terminal"][ends - 1], Ending.TERMINATED, Ending.UNFINISHED).astype(
-            np.uint8
-        )
+        return EpochColumns(columns["action"], columns["reward"], columns["terminal"], None)
+
+    @cached_property
+    def table(self) -> EpochTable:
+        """All but the frames; read once, and kept.
+
+        Raises:
+            DamagedFileError: It cannot be read, or is not what such data promises.
+        """
+        columns = self.columns
+        first_rows, ends, knows_first = self._find_episodes(columns, self._count_valid_rows(columns))
+        lengths = ends - first_rows
+        endings = np.where(columns.terminals[ends - 1], Ending.TERMINATED, Ending.UNFINISHED).astype(np.uint8)
         # The limit is kept as a terminal, too. Of an episode that began in the epoch before, nobody can tell.
-        is_cut = (lengths_of_episodes == STEPS_LIMIT) & (endings == Ending.TERMINATED)
+        is_cut = (lengths == STEPS_LIMIT) & (endings == Ending.TERMINATED)
         is_cut[: not knows_first] = False
         endings[is_cut] = Ending.TRUNCATED
-        return EpochTable(
-            columns["action"],
-            columns["reward"],
-            columns["terminal"],
-            first_rows,
-            lengths_of_episodes,
-            endings,
-        )
+        return EpochTable(**vars(columns), first_rows=first_rows, lengths=lengths, endings=endings)
 
     def _read_column(self, name: str) -> np.ndarray:
         kinds, dtype = _COLUMNS[name]
@@ -107,9 +106,9 @@ class DopamineEpoch(Epoch):
                 )
             return array.read_all().astype(dtype, copy=False)
 
-    def _count_valid_rows(self, columns: Mapping[str, np.ndarray]) -> int:
+    def _count_valid_rows(self, columns: EpochColumns) -> int:
         """Count the rows that were written in this pass of the buffer."""
-        rows = len(columns["action"])
+        rows = len(columns)
         if "add_count" in self.files:
             with GzippedArray(self.files["add_count"]) as array:
                 if array.shape != () or array.dtype.kind not in "iu":
@@ -119,18 +118,19 @@ class DopamineEpoch(Epoch):
                 count = int(array.read_all())
             if count < 0:
                 raise DamagedFileError(f"{array.path}: expected a count, found {count}")
-            return count % rows if count % rows or not count else rows
+            # As many as there are, where that is how many were written; none, where none was.
+            return (count - 1) % rows + 1 if count and rows else 0
         if self._is_final:
             return self._find_end_of_run(columns)
         return max(rows - 1, 0)
 
-    def _find_end_of_run(self, columns: Mapping[str, np.ndarray]) -> int:
+    def _find_end_of_run(self, columns: EpochColumns) -> int:
         """Count the rows up to the first terminal that no padding follows: runs ended with an episode."""
-        row, rows = 0, len(columns["terminal"])
+        row, rows = 0, len(columns)
         block = np.empty((PADDING_ROWS, *FRAME_SHAPE), np.uint8)
         is_zero = _find_zeros(columns)
         with self.open_frames() as frames:
-            for end in (np.flatnonzero(columns["terminal"]) + 1).tolist():
+            for end in (np.flatnonzero(columns.terminals) + 1).tolist():
                 skip_rows(frames, end - row)
                 row = min(end + PADDING_ROWS, rows)
                 padding = block[: row - end]
@@ -139,15 +139,16 @@ class DopamineEpoch(Epoch):
                     return end
         return rows
 
-    def _find_episodes(
-        self, columns: Mapping[str, np.ndarray], valid: int, first_frames: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, bool]:
+    def _find_episodes(self, columns: EpochColumns, valid: int) -> tuple[np.ndarray, np.ndarray, bool]:
         """Return the first row of each episode, the row after its last, and whether the first is whole."""
         is_zero = _find_zeros(columns)
+        first_frames = np.empty((min(PADDING_ROWS, len(columns)), *FRAME_SHAPE), np.uint8)
+        with self.open_frames() as frames:
+            frames.read_into(first_frames)
         # An epoch begins in the middle of an episode, or in its padding, or, as a run does, with its padding.
         black = ~first_frames[:valid].any((1, 2)) & is_zero[: len(first_frames)]
         leading = int(np.cumprod(black).sum())
-        terminals = np.flatnonzero(columns["terminal"][:valid])
+        terminals = np.flatnonzero(columns.terminals[:valid])
         padding = terminals[:, None] + np.arange(1, STACK_FRAMES)
         padding = padding[padding < valid]
         if not is_zero[padding].all():
@@ -170,9 +171,9 @@ class DopamineEpoch(Epoch):
         return DopamineFrames(self.files["observation"])
 
 
-def _find_zeros(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+def _find_zeros(columns: EpochColumns) -> np.ndarray:
     """Tell which rows are zeros but perhaps for their frames, (R,) bool."""
-    is_zero: np.ndarray = np.logical_and.reduce([column == 0 for column in columns.values()])
+    is_zero: np.ndarray = (columns.actions == 0) & (columns.rewards == 0) & ~columns.terminals
     return is_zero
 
 

@@ -33,31 +33,40 @@ STEPS_LIMIT = 27_000
 
 
 @dataclass(frozen=True)
-class EpochTable:
-    """All of an epoch but its frames: R rows, of which those in E episodes count.
+class EpochColumns:
+    """What an epoch has beside its frames: R rows, whatever they are.
 
     Attributes:
         actions: (R,) int32, numbers in the game's minimal action set.
         rewards: (R,) float32, clipped to [-1, 1].
         terminals: (R,) bool, as kept: whether the game was over, or the limit of steps reached.
-        first_rows: (E,) int64, the first row of each episode, ascending.
-        lengths: (E,) int64, how many rows each episode has; at least one.
-        endings: (E,) uint8, how each episode ended: the values of `episode.Ending`. An episode that
-            the end of the epoch cut is unfinished.
         unclipped_rewards: (R,) float32, the game's own rewards, or None where they are not known.
     """
 
     actions: np.ndarray
     rewards: np.ndarray
     terminals: np.ndarray
-    first_rows: np.ndarray
-    lengths: np.ndarray
-    endings: np.ndarray
-    unclipped_rewards: np.ndarray | None = None
+    unclipped_rewards: np.ndarray | None
 
     def __len__(self) -> int:
         """Count the rows, R."""
         return len(self.actions)
+
+
+@dataclass(frozen=True)
+class EpochTable(EpochColumns):
+    """All of an epoch but its frames: R rows, of which those in E episodes count.
+
+    Attributes:
+        first_rows: (E,) int64, the first row of each episode, ascending.
+        lengths: (E,) int64, how many rows each episode has; at least one.
+        endings: (E,) uint8, how each episode ended: the values of `episode.Ending`. An episode that
+            the end of the epoch cut is unfinished.
+    """
+
+    first_rows: np.ndarray
+    lengths: np.ndarray
+    endings: np.ndarray
 
     @cached_property
     def nsteps(self) -> int:
@@ -127,6 +136,15 @@ class Epoch(ABC):
         Raises:
             DamagedFileError: It cannot be read, or is not what such data promises.
         """
+
+    @property
+    def columns(self) -> EpochColumns:
+        """What of the table can be had though no episodes can be told; the table, where there are none such.
+
+        Raises:
+            DamagedFileError: They cannot be read.
+        """
+        return self.table
 
     @abstractmethod
     def open_frames(self) -> FrameReader:

@@ -96,10 +96,10 @@ class RLUnpluggedEpoch(Epoch):
             np.concatenate(columns["actions"]),
             np.concatenate(columns["clipped_rewards"]),
             terminals,
+            np.concatenate(columns["unclipped_rewards"]),
             ends - lengths,
             lengths,
             endings.astype(np.uint8),
-            np.concatenate(columns["unclipped_rewards"]),
         )
 
     def open_frames(self) -> RLUnpluggedFrames:

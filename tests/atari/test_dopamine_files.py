@@ -140,6 +140,22 @@ def test_the_limit_of_steps_is_a_timeout_where_it_can_be_told(
     assert (dataset["terminals"][-1], dataset["timeouts"][-1]) == (ending is T, ending is L)
 
 
+@pytest.mark.parametrize("count", [None, 0, 5])
+@pytest.mark.parametrize("is_final", [False, True])
+def test_files_without_rows_have_no_episodes(tmp_path: Path, count: int | None, is_final: bool) -> None:
+    buffer = ReplayBuffer(tmp_path, capacity=0)
+    save_checkpoint(
+        tmp_path, 0, buffer.store if count is None else {**buffer.store, "add_count": np.array(count)}
+    )
+    files = checkpoint_files(tmp_path, 0)
+    if count is None:
+        del files["add_count"]
+    epoch = DopamineEpoch(files, "checkpoint 0", is_final)
+    assert outline(epoch) == []
+    for stack in (False, True):
+        assert {len(column) for column in load_dataset([epoch], stack=stack).values()} == {0}
+
+
 def save_small(folder: Path) -> dict[str, Path]:
     buffer = ReplayBuffer(folder, capacity=40)
     for episode in play([10, 5, 30]):

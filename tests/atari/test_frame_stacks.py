@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from atari_files import ReplayBuffer, checkpoint_files, d4rl_atari_stacks, play
+from atari_files import ReplayBuffer, checkpoint_files, d4rl_atari_stacks, play, save_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gymbag.atari.dataset import load_dataset
 from gymbag.atari.dopamine_files import DopamineEpoch
 from gymbag.atari.frame_stacks import FrameStacks
+from gymbag.errors import DamagedFileError
 
 FRAMES = np.random.default_rng(1).integers(0, 256, (30, 3, 2), np.uint8)
 FIRST = np.array([4, 0, 26, 7, 7, 12])
@@ -117,8 +118,14 @@ def test_the_stacks_of_a_data_set_are_those_of_d4rl_atari(tmp_path: Path, seed: 
             np.asarray(load_dataset([epoch], stack=True, compat=compat)["observations"]) == each[number]
         ).all()
     together = load_dataset(epochs, stack=True, compat=compat)
-    assert (np.asarray(together["observations"]) == np.concatenate(each)).all()
     apart = load_dataset(epochs, compat=compat)
+    # d4rl-atari stacks all epochs at once: to it, an epoch begins in the middle of an episode.
+    true = (
+        np.array(list(d4rl_atari_stacks(apart["observations"][:, 0], apart["terminals"])))
+        if compat
+        else np.concatenate(each)
+    )
+    assert (np.asarray(together["observations"]) == true).all()
     for name in apart.keys() - {"observations"}:
         assert (apart[name] == together[name]).all()
     newest = np.asarray(together["observations"])[:, 3]
@@ -141,3 +148,29 @@ def test_compat_gives_the_arrays_of_the_files(tmp_path: Path) -> None:
     }
     assert not dataset["observations"][[0, 1, 2, 13, 14, 15]].any()
     assert (dataset["actions"][3:13] == buffer.episodes[0].actions).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_compat_takes_any_rows_as_they_are(tmp_path: Path, seed: int) -> None:
+    """Also those of a buffer that had no padding."""
+    random = np.random.default_rng(seed)
+    epochs, frames, terminals = [], [], []
+    for number, rows in enumerate((30, 1, 20)):
+        columns = {
+            "observation": random.integers(0, 2, (rows, 84, 84), np.uint8),
+            "action": random.integers(0, 4, rows, np.int32),
+            "reward": random.integers(-1, 2, rows).astype(np.float32),
+            "terminal": (random.random(rows) < 0.3).astype(np.uint8),
+        }
+        save_checkpoint(tmp_path, number, columns)
+        files = checkpoint_files(tmp_path, number)
+        epochs.append(DopamineEpoch({name: files[name] for name in columns}, f"checkpoint {number}"))
+        frames.append(columns["observation"])
+        terminals.append(columns["terminal"])
+    with pytest.raises(DamagedFileError, match=r"get_dataset\(compat=True\) takes rows as they are"):
+        load_dataset(epochs)
+    plain, stacked = (load_dataset(epochs, stack=stack, compat=True) for stack in (False, True))
+    assert (plain["observations"][:, 0] == np.concatenate(frames)).all()
+    assert (plain["terminals"] == np.concatenate(terminals)).all()
+    true = np.array(list(d4rl_atari_stacks(np.concatenate(frames), np.concatenate(terminals))))
+    assert (np.asarray(stacked["observations"]) == true).all()
