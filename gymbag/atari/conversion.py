@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tqdm import tqdm
 from gymbag.atari.dataset import EpisodeFrames, choose_rewards
 from gymbag.atari.epoch import FRAME_SHAPE, Epoch
 from gymbag.episode import Ending, Step
-from gymbag.errors import FileInUseError
+from gymbag.errors import FileInUseError, RecordingError, StorageError
 from gymbag.recording import record_from_iter
 from gymbag.spaces import Description
 from gymbag.storage.base import Header
@@ -60,28 +61,59 @@ def convert(
         FileInUseError: Another process is converting to the same file.
         StorageError: The file cannot be written, or there are no unclipped rewards.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = LockedFile(path.with_name(f"{path.name}.lock"))
+        except BlockingIOError as error:
+            raise FileInUseError(
+                f"{path} is being made by another process; wait until it is there"
+            ) from error
+        try:
+            if not path.exists():
+                _convert(epoch, path, name, actions, metadata, unclipped_rewards)
+        finally:
+            lock.close(remove=True)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what the operating system or the writer raises about a file into an error with a remedy."""
+    try:
+        yield
+    except (OSError, RecordingError) as error:
+        raise StorageError(
+            f"cannot write {path}: {error}; make room, or make it writable, or choose another folder "
+            "(dataset_dir, D4RL_DATASET_DIR)"
+        ) from error
+
+
+def _convert(
+    epoch: Epoch,
+    path: Path,
+    name: str,
+    actions: int,
+    metadata: Mapping[str, Any],
+    unclipped_rewards: bool,
+) -> None:
     part = path.with_name(f"{path.name}.part")
+    header = Header(name, *_describe_spaces(actions), epoch.origin, metadata=metadata)
+    rewards = choose_rewards(epoch) if unclipped_rewards else epoch.table.rewards
+    _remove(part)
+    tqdm.write(f"gymbag: converting {epoch.table.nsteps:,} steps, {epoch.origin}, to {path}", file=sys.stderr)
     try:
-        lock = LockedFile(path.with_name(f"{path.name}.lock"))
-    except BlockingIOError as error:
-        raise FileInUseError(f"{path} is being made by another process; wait until it is there") from error
-    try:
-        if path.exists():
-            return
-        for left_over in (part, journal_path(part)):
-            left_over.unlink(missing_ok=True)
-        header = Header(name, *_describe_spaces(actions), epoch.origin, metadata=metadata)
-        rewards = choose_rewards(epoch) if unclipped_rewards else epoch.table.rewards
-        tqdm.write(
-            f"gymbag: converting {epoch.table.nsteps:,} steps, {epoch.origin}, to {path}", file=sys.stderr
-        )
         record_from_iter(
             HDF5Writer(part, chunk_rows={"observations": _CHUNK_ROWS}), _stream(epoch, rewards), header
         )
         part.rename(path)
-    finally:
-        lock.close(remove=True)
+    except Exception:
+        _remove(part)  # nobody would go on with it
+        raise
+
+
+def _remove(part: Path) -> None:
+    for file in (part, journal_path(part)):
+        file.unlink(missing_ok=True)
 
 
 def _describe_spaces(actions: int) -> tuple[Description, Description]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -229,6 +230,37 @@ convert(epoch, Path({str(path)!r}), "game", 4, {{}})
     convert(epoch_at(folder, 0), path, "game", 4, {})
     assert [entry.name for entry in tmp_path.iterdir()] == ["0.h5"]
     assert gymbag.compare(gymbag.HDF5Reader(path), gymbag.HDF5Reader(folder / "0.h5"))
+
+
+IN_THE_WAY = {
+    "a file where the folder would be": lambda path: path.parent.write_bytes(b""),
+    "a folder where the part would be": lambda path: Path(f"{path}.part").mkdir(parents=True),
+    "a folder where the lock would be": lambda path: Path(f"{path}.lock").mkdir(parents=True),
+}
+
+
+@pytest.mark.parametrize("case", IN_THE_WAY)
+def test_what_cannot_be_written_is_told_of(folder: Path, tmp_path: Path, case: str) -> None:
+    path = tmp_path / "converted" / "0.h5"
+    IN_THE_WAY[case](path)
+    with pytest.raises(StorageError, match=r"cannot write .*0\.h5: .* choose another folder \(dataset_dir"):
+        convert(epoch_at(folder, 0), path, "game", 4, {})
+
+
+def test_a_full_disk_is_told_of_and_nothing_is_left_on_it(folder: Path, tmp_path: Path) -> None:
+    script = f"""
+import resource, sys
+sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from test_conversion import epoch_at
+from gymbag.atari.conversion import convert
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+convert(epoch_at(Path({str(folder)!r}), 0), Path({str(tmp_path / "0.h5")!r}), "game", 4, {{}})
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert re.search(r"StorageError: cannot write .*0\.h5: .*File too large; make room", done.stderr)
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_threads_do_not_convert_at_once(folder: Path, tmp_path: Path) -> None:
