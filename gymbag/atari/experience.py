@@ -9,7 +9,7 @@ from typing import Any
 from gymbag.atari.conversion import convert
 from gymbag.atari.dataset import load_dataset
 from gymbag.atari.epoch import Epoch
-from gymbag.atari.games import check_epochs, check_run, find_game
+from gymbag.atari.games import as_integer, check_epochs, check_run, find_game
 from gymbag.atari.places import Places
 from gymbag.atari.sources import find_epoch
 from gymbag.atari.stored_frames import open_dataset
@@ -107,7 +107,7 @@ class Experience:
         Raises:
             GymbagError: As `get_dataset` does.
         """
-        chosen = self.epochs[0] if epoch is None else epoch
+        chosen = self.epochs[0] if epoch is None else as_integer(epoch)
         if chosen not in self.epochs:
             raise ChoiceError(
                 f"expected an epoch from {self.epochs[0]} to {self.epochs[-1]}, found {epoch!r}"

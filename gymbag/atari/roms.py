@@ -85,11 +85,11 @@ def find_rom(game: Game, path: str | os.PathLike[str] | None = None) -> Rom:
     ale_py = import_ale()
     if path is None:
         return Rom(game, None)
-    path = Path(path)
+    path = Path(path).expanduser()
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST_ROM + 1)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError, if there is a null in the path
         raise RomError(f"expected the ROM of {game.name} at rom_path; {error}") from error
     if len(content) > _LARGEST_ROM:
         raise RomError(f"expected the ROM of {game.name}, of some kilobytes; found {path}, which is larger")

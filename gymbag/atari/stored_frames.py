@@ -26,7 +26,7 @@ class StoredFrames(Sequence[np.ndarray]):
     """N observations on disk: a read-only sequence of arrays (84, 84), or of stacks (4, 84, 84).
 
     An item, and an array of B numbers or of N bools, is read when it is asked for, into an array of its own.
-    A slice is another such sequence. `numpy.asarray` reads all.
+    Numbers may have several axes. A slice is another such sequence. `numpy.asarray` reads all.
 
     Args:
         sources: The recordings, one after the other.
@@ -81,8 +81,9 @@ class StoredFrames(Sequence[np.ndarray]):
         """
         if isinstance(index, slice):
             return StoredFrames(self._sources, self._lengths, self._ages, self._rows[index])
-        if isinstance(index, np.ndarray | list):
-            return self._read(self._numbers(np.asarray(index)))
+        if isinstance(index, np.ndarray | list) and np.ndim(index):
+            numbers = self._numbers(np.asarray(index))
+            return self._read(numbers.reshape(-1)).reshape(*numbers.shape, *self._item_shape)
         return self._read(self._numbers(np.array([operator.index(index)])))[0]
 
     def _numbers(self, index: np.ndarray) -> np.ndarray:
@@ -94,8 +95,8 @@ class StoredFrames(Sequence[np.ndarray]):
             index = np.flatnonzero(index)
         elif not index.size:
             index = index.astype(np.int64)
-        if index.ndim != 1 or index.dtype.kind not in "iu":
-            raise IndexError(f"expected one axis of integers, found {index.dtype} of shape {index.shape}")
+        if index.dtype.kind not in "iu":
+            raise IndexError(f"expected integers or bools, found {index.dtype} of shape {index.shape}")
         index = index.astype(np.int64)  # of few bits, they would overflow
         is_there = (index >= -count) & (index < count)
         if not is_there.all():
@@ -153,7 +154,10 @@ def open_dataset(paths: Sequence[Path], *, stack: bool = False) -> dict[str, Any
     Raises:
         StorageError: A file is not there, or cannot be read.
     """
-    sources = [HDF5Source(path.absolute(), HDF5Reader(path).name) for path in paths]
+    sources = []
+    for path in paths:
+        with HDF5Reader(path) as reader:
+            sources.append(HDF5Source(path.absolute(), reader.name))
     columns = {
         name: np.concatenate([source.read(name, 0, source.length(name)) for source in sources])
         for name in ("actions", "rewards", "episodes/length", "episodes/ending")

@@ -122,6 +122,10 @@ def both(folder: Path, stack: bool) -> tuple[np.ndarray, StoredFrames]:
         st.lists(st.integers(-COUNT, COUNT - 1)).map(lambda numbers: np.array(numbers, int)),
         st.lists(st.integers(0, 100), min_size=1).map(lambda numbers: np.array(numbers, np.uint8)),
         st.lists(st.integers(-COUNT, COUNT - 1), min_size=1),
+        st.lists(st.integers(-COUNT, COUNT - 1), max_size=6).map(
+            lambda numbers: np.array([numbers] * 2, int)
+        ),
+        st.integers(-COUNT, COUNT - 1).map(np.array),
         st.lists(st.booleans(), min_size=COUNT, max_size=COUNT).map(np.array),
     ),
     st.slices(COUNT),
@@ -142,6 +146,20 @@ def test_what_is_read_is_what_would_be_in_memory(folder: Path, index: Any, part:
 def test_there_is_nothing_else(folder: Path, index: Any) -> None:
     with pytest.raises(IndexError):
         open_dataset([folder / "0.h5"])["observations"][index]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs to see which files are open")
+def test_opening_leaves_no_file_open_until_observations_are_read(folder: Path) -> None:
+    def count_open() -> int:
+        return sum(
+            entry.readlink() == folder / "0.h5"
+            for entry in Path("/proc/self/fd").iterdir()
+            if entry.is_symlink()
+        )
+
+    before = count_open()
+    datasets = [open_dataset([folder / "0.h5"]) for _ in range(3)]
+    assert count_open() <= before + len(datasets)
 
 
 def draw(observations: StoredFrames, numbers: np.ndarray) -> np.ndarray:

@@ -149,6 +149,8 @@ def test_what_cannot_be_had_is_refused(logs: Path, tmp_path: Path) -> None:
         experience.get_dataset(compat=True, lazy=True)
     with pytest.raises(ChoiceError, match="expected an epoch from 0 to 0, found 1"):
         experience.open_reader(1)
+    with pytest.raises(ChoiceError, match=r"expected an epoch from 0 to 0, found 0\.0"):
+        experience.open_reader(0.0)  # type: ignore[arg-type]
     with pytest.raises(DataNotFoundError, match="their rewards are clipped"):
         experience.get_dataset(unclipped_rewards=True)
     with pytest.raises(DataNotFoundError, match="Pong, run 1, epoch 1: expected in one of these places"):

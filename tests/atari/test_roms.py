@@ -62,6 +62,17 @@ def test_ale_py_s_own_is_the_default() -> None:
     assert find_rom(BREAKOUT).content is None
 
 
+def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "my.bin").write_bytes(rom_of("breakout"))
+    assert find_rom(BREAKOUT, "~/my.bin").content == rom_of("breakout")
+
+
+def test_a_path_that_can_be_none_is_said_so() -> None:
+    with pytest.raises(RomError, match="expected the ROM of breakout at rom_path; embedded null"):
+        find_rom(BREAKOUT, "my\0.bin")
+
+
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
