@@ -339,11 +339,11 @@ class _Transfer:
                         f"cannot write {self._part}: {error.strerror}; make room; {self._remains()}"
                     ) from error
                 arrived += len(block)
+                if size is not None and arrived > size:
+                    raise _OtherVersionError
                 self._show(bar, arrived)
         if size is not None and arrived < size:
             raise PassingError(f"the connection ended after {arrived:,} of {size:,} bytes")
-        if size is not None and arrived > size:
-            raise _OtherVersionError
 
     def _verify(self) -> None:
         """Compare what has arrived with what is known of it, and have it reach the disk."""

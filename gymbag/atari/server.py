@@ -106,7 +106,7 @@ class Description:
         version = None
         if generation is not None:
             version = ("x-goog-if-generation-match", generation)
-        elif not etag.startswith("W/"):  # a weak one does not promise equal bytes
+        elif etag and not etag.startswith("W/"):  # a weak one does not promise equal bytes
             version = ("If-Match", etag)
         hashes = dict(
             one.strip().partition("=")[::2]
@@ -114,7 +114,7 @@ class Description:
             for one in several.split(",")
         )
         return cls(
-            int(size) if re.fullmatch("[0-9]+", size) else None,
+            int(size) if re.fullmatch("[0-9]{1,19}", size) else None,
             version,
             hashes.get("md5"),
             hashes.get("crc32c"),
@@ -175,7 +175,11 @@ class Client:
         headers = {"Accept-Encoding": "identity", "User-Agent": "gymbag", **headers}
         try:
             request = Request(url, headers=headers, method=method)
-            with self._opener.open(request, timeout=self.patience.timeout) as response:
+            try:
+                opened = self._opener.open(request, timeout=self.patience.timeout)
+            except ValueError as error:  # where a redirect leads to what is no URL, or has no such host
+                raise UnreachedError(f"the server cannot be reached: {error}") from error
+            with opened as response:
                 yield response
         except GymbagError:
             raise

@@ -218,6 +218,16 @@ def free_port() -> int:
             "answers 302 .*infinite loop",
             id="circle",
         ),
+        pytest.param(
+            Served(CONTENT, {"Location": "http://[nowhere/a.gz"}, statuses=[302]),
+            "cannot be reached: .*URL",
+            id="no URL",
+        ),
+        pytest.param(
+            Served(CONTENT, {"Location": "http://no..where/a.gz"}, statuses=[302]),
+            "cannot be reached: .*label",
+            id="no name of a host",
+        ),
     ],
 )
 def test_server_without_the_file_is_told_of(
@@ -289,6 +299,12 @@ def test_server_that_is_not_there_is_told_of_at_once(folder: Path, url: str, mes
         pytest.param(Served(b"<html>Sorry</html>", ETAG), "expected a gzip file", 0, id="a page"),
         pytest.param(Served(b"", ETAG), "expected a gzip file", 0, id="nothing"),
         pytest.param(
+            Served(CONTENT, {**ETAG, "Content-Length": "1" * 5000}),
+            "neither: there is no telling",
+            0,
+            id="no number",
+        ),
+        pytest.param(
             Served(CONTENT, restless=True),
             "does not have the rest of that version.*3 attempts failed",
             0,
@@ -312,6 +328,16 @@ def test_download_that_fails_is_told_of(
     assert all(name.endswith(".part") for name in found)
     if kept is not None:
         assert list(found.values()) == ([CONTENT[:kept]] if kept else [])
+
+
+def test_more_than_was_said_is_not_waited_for(server: Loopback, folder: Path) -> None:
+    headers = {**ETAG, "Content-Length": str(CUT - 1)}
+    server.files["/a.gz"] = Served(CONTENT, headers, chunked=True, hold=CUT)
+    with pytest.raises(DownloadError, match=r"does not have the rest of that version.*3 attempts failed"):
+        fetch(server, folder)
+    assert ranges(server) == [None] * 3
+    assert not files_in(folder)
+    server.released.set()
 
 
 def test_other_bytes_than_those_asked_for_are_refused(server: Loopback, folder: Path) -> None:
