@@ -104,7 +104,13 @@ class DopamineEpoch(Epoch):
                     f"{array.path}: expected {np.dtype(dtype)} of shape (R,), "
                     f"found {array.dtype} of shape {array.shape}"
                 )
-            return array.read_all().astype(dtype, copy=False)
+            stored = array.read_all()
+        column: np.ndarray = stored.astype(dtype, copy=False)
+        if column.dtype == np.int32 and (column != stored).any():
+            raise DamagedFileError(
+                f"{array.path}: expected numbers of {column.dtype}, found {stored[column != stored][0]}"
+            )
+        return column
 
     def _count_valid_rows(self, columns: EpochColumns) -> int:
         """Count the rows that were written in this pass of the buffer."""

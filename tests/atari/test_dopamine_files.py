@@ -202,6 +202,7 @@ DAMAGE = {
     "fewer frames": ("observation", save(FRAMES[:39]), "expected columns of equal length, found .*39"),
     "more actions": ("action", save(np.zeros(41, np.int32)), "expected columns of equal length"),
     "actions of another dtype": ("action", save(np.zeros(40)), r"expected int32 of shape \(R,\)"),
+    "actions too large": ("action", save(np.full(40, 2**32)), "expected numbers of int32, found 4294967296"),
     "rewards of two axes": (
         "reward",
         save(np.zeros((40, 2), np.float32)),
