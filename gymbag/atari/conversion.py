@@ -20,14 +20,14 @@ from tqdm import tqdm
 
 from gymbag.atari.dataset import EpisodeFrames, choose_rewards
 from gymbag.atari.epoch import FRAME_SHAPE, Epoch
+from gymbag.atari.turns import wait_for_turn
 from gymbag.episode import Ending, Step
-from gymbag.errors import FileInUseError, RecordingError, StorageError
+from gymbag.errors import RecordingError, StorageError
 from gymbag.recording import record_from_iter
 from gymbag.spaces import Description
 from gymbag.storage.base import Header
 from gymbag.storage.hdf5_writer import HDF5Writer
 from gymbag.storage.journal import journal_path
-from gymbag.storage.lock import LockedFile
 
 # How many frames are read at once.
 _BLOCK_ROWS = 256
@@ -46,7 +46,8 @@ def convert(
 ) -> None:
     """Write the episodes of an epoch to an HDF5 file, if that is not there yet.
 
-    The file appears when it is whole. A conversion that was interrupted begins anew.
+    The file appears when it is whole. A conversion that was interrupted begins anew. If another process is at
+    the same one, waits for it.
 
     Args:
         epoch: The epoch.
@@ -58,17 +59,11 @@ def convert(
 
     Raises:
         DamagedFileError: The epoch cannot be read.
-        FileInUseError: Another process is converting to the same file.
         StorageError: The file cannot be written, or there are no unclipped rewards.
     """
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = LockedFile(path.with_name(f"{path.name}.lock"))
-        except BlockingIOError as error:
-            raise FileInUseError(
-                f"{path} is being made by another process; wait until it is there"
-            ) from error
+        lock = wait_for_turn(path.with_name(f"{path.name}.lock"), f"making {path}")
         try:
             if not path.exists():
                 _convert(epoch, path, name, actions, metadata, unclipped_rewards)

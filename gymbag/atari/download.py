@@ -20,7 +20,6 @@ import http.client
 import os
 import shutil
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,12 +30,11 @@ from urllib.error import HTTPError
 from tqdm import tqdm
 
 from gymbag.atari.server import PATIENCE, Client, Description, PassingError, Patience
+from gymbag.atari.turns import wait_for_turn
 from gymbag.errors import DownloadError, MissingExtraError, UnavailableError
-from gymbag.storage.lock import LockedFile
 
 _BLOCK_BYTES = 1 << 18
 _GZIP = b"\x1f\x8b"
-_SECONDS_BETWEEN_LOOKS = 0.2  # at a lock that another process holds
 # What servers answer about a file that they do not have. Stores of objects do not say more than 403 to those
 # who may not list what there is.
 _ABSENT = (403, 404, 410)
@@ -90,7 +88,9 @@ def download(files: Sequence[RemoteFile], folder: Path, patience: Patience = PAT
                 raise
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    lock = _lock(folder / f"{files[0].name}.lock")
+    lock_path = folder / f"{files[0].name}.lock"
+    with _writing(lock_path):
+        lock = wait_for_turn(lock_path, f"downloading to {folder}")
     try:
         missing = [transfer for transfer in transfers if not transfer.is_in_place()]
         if missing:
@@ -130,20 +130,6 @@ def _say(text: str) -> None:
 
 def _bytes(count: int) -> str:
     return f"{tqdm.format_sizeof(count)}B"
-
-
-def _lock(path: Path) -> LockedFile:
-    """Lock a file, as soon as no other process has it locked."""
-    waiting = False
-    with _writing(path):
-        while True:
-            try:
-                return LockedFile(path)
-            except BlockingIOError:
-                if not waiting:
-                    _say(f"waiting for another process, which is downloading to {path.parent}")
-                waiting = True
-                time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
 @contextmanager

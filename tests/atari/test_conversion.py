@@ -26,8 +26,7 @@ from gymbag.atari.conversion import convert
 from gymbag.atari.dataset import load_dataset
 from gymbag.atari.dopamine_files import DopamineEpoch
 from gymbag.atari.stored_frames import StoredFrames, open_dataset
-from gymbag.errors import DamagedFileError, FileInUseError, StorageError
-from gymbag.storage.lock import LockedFile
+from gymbag.errors import DamagedFileError, StorageError
 
 
 @pytest.fixture(scope="module")
@@ -204,48 +203,57 @@ def test_a_conversion_that_fails_leaves_no_file_and_can_be_repeated(folder: Path
     assert gymbag.compare(gymbag.HDF5Reader(path), gymbag.HDF5Reader(folder / "0.h5"))
 
 
-def test_a_conversion_that_was_killed_begins_anew(folder: Path, tmp_path: Path) -> None:
-    path = tmp_path / "0.h5"
-    script = f"""
+PROGRAM = """
 import sys
-sys.path[:0] = {sys.path!r}
+sys.path[:0] = {paths!r}
 from pathlib import Path
 from test_conversion import epoch_at
 from gymbag.atari.conversion import convert
-import gymbag.atari.epoch
-epoch = epoch_at(Path({str(folder)!r}), 0)
+epoch = epoch_at(Path({folder!r}), 0)
 frames = type(epoch.open_frames())
 read = frames.read_into
+calls = []
 def read_and_wait(self, rows):
-    if epoch_is_half_done():
-        print("ready", flush=True)
+    calls.append(None)
+    if len(calls) == 12:
+        print("half done", flush=True)
         sys.stdin.read()
     read(self, rows)
-calls = []
-def epoch_is_half_done():
-    calls.append(None)
-    return len(calls) == 12
 epoch.table
 frames.read_into = read_and_wait
-convert(epoch, Path({str(path)!r}), "game", 4, {{}})
+convert(epoch, Path({path!r}), "game", 4, {{}})
 """
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", script],
+
+
+def begin(folder: Path, path: Path) -> subprocess.Popen[str]:
+    """Convert the first checkpoint in another process, which stops when half done, until its input ends."""
+    program = PROGRAM.format(paths=sys.path, folder=str(folder), path=str(path))
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
     )
-    assert process.stdout is not None
-    lines = iter(process.stdout.readline, "")
-    assert any(line == "ready\n" for line in lines)
-    with pytest.raises(FileInUseError, match="being made by another process"):
-        convert(epoch_at(folder, 0), path, "game", 4, {})
-    assert not path.exists()
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    convert(epoch_at(folder, 0), path, "game", 4, {})
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_one_process_converts_and_another_waits(folder: Path, tmp_path: Path, killed: bool) -> None:
+    path = tmp_path / "0.h5"
+    with begin(folder, path) as first, begin(folder, path) as second:
+        processes = {process.stderr.readline(): process for process in (first, second)}
+        ahead, waiting = (processes[told] for told in sorted(processes))
+        try:
+            assert [told.split()[1] for told in sorted(processes)] == ["converting", "waiting"]
+            assert ahead.stdout.readline() == "half done\n"
+            assert not path.exists()
+            if killed:
+                ahead.send_signal(signal.SIGKILL)
+        finally:
+            ahead.communicate()
+            waiting.communicate()
+    assert (ahead.returncode, waiting.returncode) == (-signal.SIGKILL if killed else 0, 0)
     assert [entry.name for entry in tmp_path.iterdir()] == ["0.h5"]
     assert gymbag.compare(gymbag.HDF5Reader(path), gymbag.HDF5Reader(folder / "0.h5"))
 
@@ -279,13 +287,6 @@ convert(epoch_at(Path({str(folder)!r}), 0), Path({str(tmp_path / "0.h5")!r}), "g
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert re.search(r"StorageError: cannot write .*0\.h5: .*File too large; make room", done.stderr)
     assert not list(tmp_path.iterdir())
-
-
-def test_two_threads_do_not_convert_at_once(folder: Path, tmp_path: Path) -> None:
-    lock = LockedFile(tmp_path / "0.h5.lock")
-    with pytest.raises(FileInUseError):
-        convert(epoch_at(folder, 0), tmp_path / "0.h5", "game", 4, {})
-    lock.close(remove=True)
 
 
 def test_rewards_that_are_not_known_are_refused(folder: Path, tmp_path: Path) -> None:
