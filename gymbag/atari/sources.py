@@ -226,9 +226,11 @@ class _Search:
 
 def _descend(root: Path, names: tuple[str, ...]) -> Path | None:
     """Return the folder with these names, one in the other, below a folder, which may be among them."""
-    for known in range(len(names) + 1):
-        if root.parts[len(root.parts) - known :] == names[:known]:
-            folder = root.joinpath(*names[known:])
-            if folder.is_dir():
-                return folder
+    # It may be a link to one, or have .. in it, so that only its true path tells which it is.
+    for parts in (root.parts, root.resolve().parts):
+        for known in range(len(names) + 1):
+            if parts[len(parts) - known :] == names[:known]:
+                folder = root.joinpath(*names[known:])
+                if folder.is_dir():
+                    return folder
     return None

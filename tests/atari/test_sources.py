@@ -141,6 +141,16 @@ def test_folder_of_dopamine_may_be_given_at_any_depth(
     assert found.files["terminal"] == folder / "$store$_terminal_ckpt.7.gz"
 
 
+@pytest.mark.parametrize("name", ["link", "logs/Pong/1/replay_logs/../replay_logs", "logs/../link"])
+def test_folder_of_dopamine_may_be_given_by_another_path(places: Places, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "logs/Pong/1/replay_logs"
+    put_replay_logs(folder)
+    (tmp_path / "link").symlink_to(folder)
+    found = find(dataclasses.replace(places, replay_logs=tmp_path / name))
+    assert isinstance(found, DopamineEpoch)
+    assert found.files["reward"].samefile(folder / "$store$_reward_ckpt.7.gz")
+
+
 @pytest.mark.parametrize(
     "name", ["Breakout", "Breakout/1", "Pong/2", "Pong/2/replay_logs", "Breakout/1/replay_logs"]
 )
