@@ -148,11 +148,11 @@ class DopamineEpoch(Epoch):
     def _find_episodes(self, columns: EpochColumns, valid: int) -> tuple[np.ndarray, np.ndarray, bool]:
         """Return the first row of each episode, the row after its last, and whether the first is whole."""
         is_zero = _find_zeros(columns)
-        first_frames = np.empty((min(PADDING_ROWS, len(columns)), *FRAME_SHAPE), np.uint8)
+        first_frames = np.empty((min(PADDING_ROWS, valid), *FRAME_SHAPE), np.uint8)
         with self.open_frames() as frames:
             frames.read_into(first_frames)
         # An epoch begins in the middle of an episode, or in its padding, or, as a run does, with its padding.
-        black = ~first_frames[:valid].any((1, 2)) & is_zero[: len(first_frames)]
+        black = ~first_frames.any((1, 2)) & is_zero[: len(first_frames)]
         leading = int(np.cumprod(black).sum())
         terminals = np.flatnonzero(columns.terminals[:valid])
         padding = terminals[:, None] + np.arange(1, STACK_FRAMES)

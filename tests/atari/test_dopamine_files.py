@@ -140,6 +140,17 @@ def test_the_limit_of_steps_is_a_timeout_where_it_can_be_told(
     assert (dataset["terminals"][-1], dataset["timeouts"][-1]) == (ending is T, ending is L)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 4])
+@pytest.mark.parametrize("is_over", [False, True])
+def test_few_rows_of_a_final_buffer_may_be_new(tmp_path: Path, rows: int, is_over: bool) -> None:
+    buffer = ReplayBuffer(tmp_path, capacity=40)
+    length = 40 - 3 + rows
+    for episode in play([length if is_over else -length]):
+        buffer.add(episode)
+    buffer.save_final()
+    assert outline(epoch_at(tmp_path, 1)) == [(0, rows, T if is_over else U)]
+
+
 @pytest.mark.parametrize("count", [None, 0, 5])
 @pytest.mark.parametrize("is_final", [False, True])
 def test_files_without_rows_have_no_episodes(tmp_path: Path, count: int | None, is_final: bool) -> None:
