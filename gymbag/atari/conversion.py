@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from gymbag.atari.dataset import EpisodeFrames, choose_rewards
+from gymbag.atari.dataset import choose_rewards
+from gymbag.atari.episode_frames import EpisodeFrames
 from gymbag.atari.epoch import FRAME_SHAPE, Epoch
 from gymbag.atari.turns import wait_for_turn
 from gymbag.episode import Ending, Step

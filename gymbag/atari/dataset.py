@@ -11,18 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from gymbag.atari.episode_frames import EpisodeFrames, check_black
 from gymbag.atari.epoch import (
     FRAME_SHAPE,
     PADDING_ROWS,
     STACK_FRAMES,
     Epoch,
     EpochColumns,
-    FrameReader,
-    skip_rows,
 )
 from gymbag.atari.frame_stacks import FrameStacks
 from gymbag.episode import Ending
-from gymbag.errors import DamagedFileError, StorageError
+from gymbag.errors import StorageError
 
 
 def load_dataset(
@@ -95,51 +94,6 @@ def choose_rewards(epoch: Epoch) -> np.ndarray:
             "out the other places of data"
         )
     return rewards
-
-
-class EpisodeFrames:
-    """The frames of an epoch's episodes, read in their order.
-
-    Args:
-        epoch: The epoch.
-        reader: Reads its frames; none has been read yet.
-    """
-
-    def __init__(self, epoch: Epoch, reader: FrameReader) -> None:
-        self._epoch, self._reader = epoch, reader
-        self._row = 0
-
-    def begin(self, first_row: int) -> None:
-        """Pass over the padding before an episode.
-
-        Args:
-            first_row: The row with which it begins.
-
-        Raises:
-            DamagedFileError: The frames there are not black.
-        """
-        padding = np.empty((first_row - self._row, *FRAME_SHAPE), np.uint8)
-        self._reader.read_into(padding)
-        _check_black(self._epoch, self._row, padding)
-        self._row = first_row
-
-    def read_into(self, frames: np.ndarray) -> None:
-        """Read the next frames of the episode into an array (K, 84, 84), contiguous."""
-        self._reader.read_into(frames)
-        self._row += len(frames)
-
-    def finish(self) -> None:
-        """Read what is left, so that checksums at the end of files are looked at."""
-        skip_rows(self._reader, len(self._epoch.table) - self._row)
-
-
-def _check_black(epoch: Epoch, first_row: int, padding: np.ndarray) -> None:
-    if padding.any():
-        row = first_row + int(np.flatnonzero(padding.any((1, 2)))[0])
-        raise DamagedFileError(
-            f"{epoch.origin}: expected a black frame in row {row}, between two episodes, found another; "
-            "get_dataset(compat=True) takes rows as they are"
-        )
 
 
 def _load_episodes(epochs: Sequence[Epoch]) -> np.ndarray:
@@ -223,7 +177,7 @@ def _load_stacks(epochs: Sequence[Epoch]) -> FrameStacks:
             reader.read_into(rows)
         begins = np.concatenate([[0], table.first_rows + table.lengths])[:-1]
         for begin, end in zip(begins.tolist(), table.first_rows.tolist(), strict=True):
-            _check_black(epoch, begin, rows[begin:end])
+            check_black(epoch, begin, rows[begin:end])
         # Those that end with each row. Numbers of 64 bits would take twice the memory.
         first_frames.append(np.arange(black + 1, black + 1 + len(table), dtype=np.int32)[table.rows])
         black += STACK_FRAMES + len(table)
