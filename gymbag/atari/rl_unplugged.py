@@ -44,6 +44,8 @@ _NUMBERS: dict[str, np.dtype[Any]] = {
     "unclipped_rewards": np.dtype(np.float32),
     "discounts": np.dtype(np.float32),
 }
+# A whole shard has about a million steps. Without a limit, a small file could fill the memory.
+_MOST_STEPS = 1 << 21
 # The full action set of the Atari 2600.
 _MOST_ACTIONS = 18
 
@@ -115,18 +117,22 @@ class RLUnpluggedEpoch(Epoch):
 def _read_numbers(record: Record) -> dict[str, np.ndarray]:
     """Return the lists of an episode that have a number for each step; actions become int32."""
     parts: dict[str, list[np.ndarray]] = {name: [np.zeros(0, dtype)] for name, dtype in _NUMBERS.items()}
-    frames = 0
+    counts = dict.fromkeys(("observations", *_NUMBERS), 0)
     for name, values in read_features(record):
         if name == "observations":
-            frames += 1
+            counts[name] += 1
         elif name in parts:
             if not isinstance(values, np.ndarray) or values.dtype != _NUMBERS[name]:
                 found = values.dtype if isinstance(values, np.ndarray) else "bytes"
                 raise record.damaged(f"expected {name} of {_NUMBERS[name]}, found {found}")
+            counts[name] += len(values)
+            if counts[name] > _MOST_STEPS:
+                raise record.damaged(
+                    f"expected an episode of at most {_MOST_STEPS:,} steps, found more {name}"
+                )
             parts[name].append(values)
     columns = {name: np.concatenate(found) for name, found in parts.items()}
-    counts = {"observations": frames, **{name: len(values) for name, values in columns.items()}}
-    if len(set(counts.values())) != 1 or not frames:
+    if len(set(counts.values())) != 1 or not counts["observations"]:
         raise record.damaged(f"expected an episode, with as many of each for its steps; found {counts}")
     actions = columns["actions"]
     if actions.min() < 0 or actions.max() >= _MOST_ACTIONS:

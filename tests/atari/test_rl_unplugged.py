@@ -16,6 +16,7 @@ import pytest
 from rl_unplugged_shards import (
     PlayedEpisode,
     encode_example,
+    encode_field,
     encode_png,
     play_breakout,
     write_records,
@@ -218,6 +219,20 @@ def test_what_is_no_episode_is_refused(
     with pytest.raises(DamagedFileError, match=f"shard.*{reason}") as caught:
         read_all(path)
     assert "record 1" in str(caught.value) or "row 4" in str(caught.value)
+
+
+def test_a_small_file_does_not_fill_the_memory(tmp_path: Path) -> None:
+    discounts = encode_field(2, encode_field(1, bytes(1_000_000)) * 50)
+    features = encode_field(1, encode_field(1, b"discounts") + encode_field(2, discounts))
+    path = tmp_path / "shard"
+    write_records(path, [encode_field(1, features)])
+    assert path.stat().st_size < 400_000
+    tracemalloc.start()
+    with pytest.raises(DamagedFileError, match="at most 2,097,152 steps, found more discounts"):
+        _ = RLUnpluggedEpoch(path, "here").table
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20e6
 
 
 def test_an_episode_without_steps_is_refused(tmp_path: Path, played: list[PlayedEpisode]) -> None:
