@@ -8,6 +8,7 @@ right if the journal still says the same afterwards; else it is to be read again
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -53,16 +54,17 @@ class Snapshot:
         DamagedFileError: It is not an HDF5 file, or a damaged one.
     """
 
+    file: Any = None
+    _file_descriptor = _journal_descriptor = -1
+
     def __init__(self, path: Path, salvaging: bool = False) -> None:
         self.path = path
         # Where the writer has it, who may have come by another name.
         self._journal_path = journal_path(path.resolve())
         self._salvaging = salvaging
         for _ in range(_MOST_ATTEMPTS):
-            self.file: Any = None
             self.journal: JournalReader | None = None
             self.damage: str | None = None
-            self._file_descriptor = -1
             self._journal_descriptor = self._open_journal()
             self._token = self._read_token()
             try:
@@ -138,6 +140,11 @@ class Snapshot:
             if descriptor >= 0:
                 os.close(descriptor)
         self._journal_descriptor = self._file_descriptor = -1
+
+    def __del__(self) -> None:
+        """Close the file, if nobody has: readers may just be forgotten, and descriptors stay open."""
+        if not sys.is_finalizing():  # the system closes them then, and HDF5 may be gone
+            self.close()
 
     def __enter__(self) -> Snapshot:
         """Return the snapshot, to be closed at the end of the block."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import itertools
 import json
@@ -939,3 +940,24 @@ def test_chunks_that_cannot_be_are_refused(path: Path, chunk_rows: Any, message:
     with pytest.raises(StorageError, match=message):
         HDF5Writer(path, chunk_rows=chunk_rows)
     assert not path.exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system does not tell what is open")
+def test_readers_that_are_forgotten_leave_nothing_open(path: Path) -> None:
+    writer = HDF5Writer(path)
+    write(writer, header_of(BOX, DISCRETE), play(BOX, [(5, T)], actions=DISCRETE), close=False)
+    writer.flush()  # so that there is a journal, too
+
+    def read() -> None:
+        readers = [HDF5Reader(path) for _ in range(20)]
+        assert all(len(list(reader[0])) == 6 for reader in readers)
+
+    def count_open() -> int:
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    read()
+    before = count_open()
+    read()
+    assert count_open() == before
+    writer.close()
