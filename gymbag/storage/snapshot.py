@@ -141,9 +141,10 @@ class Snapshot:
                 os.close(descriptor)
         self._journal_descriptor = self._file_descriptor = -1
 
-    def __del__(self) -> None:
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         """Close the file, if nobody has: readers may just be forgotten, and descriptors stay open."""
-        if not sys.is_finalizing():  # the system closes them then, and HDF5 may be gone
+        # At the interpreter's end the system closes them. HDF5 may be gone by then, and this module's names.
+        if not is_finalizing():
             self.close()
 
     def __enter__(self) -> Snapshot:

@@ -961,3 +961,15 @@ def test_readers_that_are_forgotten_leave_nothing_open(path: Path) -> None:
     read()
     assert count_open() == before
     writer.close()
+
+
+def test_a_reader_may_outlive_the_names_of_the_module_that_closes_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(HDF5Writer(path), header_of(BOX, DISCRETE), play(BOX, [(5, T)], actions=DISCRETE))
+    reader = HDF5Reader(path)
+    list(reader[0])
+    # As the interpreter does at its end, to a module that something still refers to.
+    monkeypatch.setattr("gymbag.storage.snapshot.sys", None)
+    del reader
+    gc.collect()  # an exception in a finalizer is a warning, and that an error
