@@ -9,7 +9,6 @@ episode led to is black, with `{"observation_stored": False}` as its info.
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,11 +20,12 @@ from tqdm import tqdm
 from gymbag.atari.dataset import choose_rewards
 from gymbag.atari.episode_frames import EpisodeFrames
 from gymbag.atari.epoch import FRAME_SHAPE, Epoch
+from gymbag.atari.notices import notify
 from gymbag.atari.turns import wait_for_turn
 from gymbag.episode import Ending, Step
 from gymbag.errors import RecordingError, StorageError
 from gymbag.recording import record_from_iter
-from gymbag.spaces import Description
+from gymbag.spaces import Description, describe_space
 from gymbag.storage.base import Header
 from gymbag.storage.hdf5_writer import HDF5Writer
 from gymbag.storage.journal import journal_path
@@ -96,7 +96,7 @@ def _convert(
     header = Header(name, *_describe_spaces(actions), epoch.origin, metadata=metadata)
     rewards = choose_rewards(epoch) if unclipped_rewards else epoch.table.rewards
     _remove(part)
-    tqdm.write(f"gymbag: converting {epoch.table.nsteps:,} steps, {epoch.origin}, to {path}", file=sys.stderr)
+    notify(f"converting {epoch.table.nsteps:,} steps, {epoch.origin}, to {path}")
     try:
         record_from_iter(
             HDF5Writer(part, chunk_rows={"observations": _CHUNK_ROWS}), _stream(epoch, rewards), header
@@ -115,8 +115,6 @@ def _remove(part: Path) -> None:
 def _describe_spaces(actions: int) -> tuple[Description, Description]:
     """Describe the spaces as those of gymnasium; a reader may build either library's."""
     from gymnasium.spaces import Box, Discrete
-
-    from gymbag.spaces import describe_space
 
     return describe_space(Box(0, 255, FRAME_SHAPE, np.uint8)), describe_space(Discrete(actions))
 

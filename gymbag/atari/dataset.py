@@ -90,8 +90,7 @@ def choose_rewards(epoch: Epoch) -> np.ndarray:
     rewards = epoch.columns.unclipped_rewards
     if rewards is None:
         raise StorageError(
-            f"{epoch.origin} has rewards clipped to [-1, 1] only; RL Unplugged has the game's own, so leave "
-            "out the other places of data"
+            f"{epoch.origin} has rewards clipped to [-1, 1] only; RL Unplugged alone may have the game's own"
         )
     return rewards
 

@@ -19,7 +19,6 @@ import hashlib
 import http.client
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from urllib.error import HTTPError
 
 from tqdm import tqdm
 
+from gymbag.atari.notices import notify
 from gymbag.atari.server import PATIENCE, Client, Description, PassingError, Patience
 from gymbag.atari.turns import wait_for_turn
 from gymbag.errors import DownloadError, MissingExtraError, UnavailableError
@@ -110,7 +110,7 @@ def _download(transfers: Sequence[_Transfer], folder: Path) -> None:
         amount = f"at least {amount}"
     server = transfers[0].file.url.rpartition("/")[0]
     before = f"; {_bytes(here)} have arrived before" if here else ""
-    _say(f"downloading {amount} from {server} to {folder} ({names}{before})")
+    notify(f"downloading {amount} from {server} to {folder} ({names}{before})")
     free = shutil.disk_usage(folder).free
     if total - here > free:
         raise DownloadError(
@@ -122,10 +122,6 @@ def _download(transfers: Sequence[_Transfer], folder: Path) -> None:
             transfer.run(bar)
     for transfer in transfers:
         transfer.move_into_place()
-
-
-def _say(text: str) -> None:
-    print(f"gymbag: {text}", file=sys.stderr, flush=True)
 
 
 def _bytes(count: int) -> str:

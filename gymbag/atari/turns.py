@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
+from gymbag.atari.notices import notify
 from gymbag.storage.lock import LockedFile
 
 _SECONDS_BETWEEN_LOOKS = 0.2
@@ -27,6 +27,6 @@ def wait_for_turn(path: Path, doing: str) -> LockedFile:
             return LockedFile(path)
         except BlockingIOError:
             if not waiting:
-                print(f"gymbag: waiting for another process, which is {doing}", file=sys.stderr, flush=True)
+                notify(f"waiting for another process, which is {doing}")
             waiting = True
             time.sleep(_SECONDS_BETWEEN_LOOKS)
