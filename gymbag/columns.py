@@ -366,6 +366,22 @@ class BytesColumn(Column):
         return iter(stack)
 
 
+class DataColumn(BytesColumn):
+    """Bytes as they are."""
+
+    def freeze(self, value: bytes) -> bytes:
+        return value
+
+    def from_bytes(self, data: bytes) -> bytes:
+        return data
+
+    def empties(self, count: int) -> list[bytes]:
+        return [b""] * count
+
+    def null(self) -> bytes:
+        return b""
+
+
 class TextColumn(BytesColumn):
     """Strings, as UTF-8."""
 

@@ -7,6 +7,7 @@ import itertools
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 import numpy as np
 
@@ -349,6 +350,12 @@ class OneOfColumn(Column):
                 for number, column in enumerate(self.alternatives)
             ]
         )
+
+
+def encode_key(key: str) -> str:
+    """Make the name of an array or group of a key: as it is, where an array or group may be called so."""
+    name = quote(key, safe=" !#$&'()+,:;=@[]", errors="surrogatepass")
+    return name if name.strip(".") else name.replace(".", "%2E")
 
 
 def join(name: str, path: str) -> str:

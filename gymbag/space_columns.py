@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from gymbag.compound_columns import (
     OptionalColumn,
     SequenceColumn,
     TupleColumn,
+    encode_key,
 )
 from gymbag.errors import DamagedFileError, SpaceError
 from gymbag.spaces import Description, check_description
@@ -41,13 +41,9 @@ def column_of(description: Description) -> Column:
 
 def _child_names(keys: Sequence[Any]) -> list[str]:
     """Name the items of a Dict in a file: as they are, where an array or group may be called so."""
-    names = [
-        quote(key, safe=" !#$&'()+,:;=@[]", errors="surrogatepass")
-        if isinstance(key, str) and key
-        else f"%{index}"
-        for index, key in enumerate(keys)
+    return [
+        encode_key(key) if isinstance(key, str) and key else f"%{index}" for index, key in enumerate(keys)
     ]
-    return [name.replace(".", "%2E") if not name.strip(".") else name for name in names]
 
 
 def _column_of(description: Description, library: str) -> Column:

@@ -28,6 +28,7 @@ FLOORS: dict[str, int] = {
     "compound_columns": 1,
     "space_columns": 1,
     "infos": 1,
+    "info_kinds": 1,
     "episode": 1,
     "dataset": 1,
     "storage": 2,

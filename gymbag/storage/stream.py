@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from gymbag.columns import ArraySpec, Column, Rows, ScalarColumn, ValueColumn
-from gymbag.compound_columns import join
+from gymbag.columns import ArraySpec, Column, DataColumn, Rows, ScalarColumn, ValueColumn
+from gymbag.compound_columns import below, join
 from gymbag.errors import DamagedFileError
+from gymbag.info_kinds import Kind, from_json
 from gymbag.space_columns import column_of
 from gymbag.storage.base import Header
 
@@ -124,6 +125,18 @@ def episode_columns(observations: Column) -> dict[str, Column]:
         "episodes/reset_info": ValueColumn(),
         "episodes/final_observation": observations,
     }
+
+
+#: The tables of kinds, by the name of the group that they are about.
+KIND_TABLES = {"infos": "info_kinds", "annotations": "annotation_kinds"}
+
+
+def read_kinds(source: ArraySource, name: str) -> list[Kind]:
+    """Read the table of kinds of the infos or the annotations; the first is number 1."""
+    table = KIND_TABLES[name]
+    count = source.length(f"{table}/ends") if f"{table}/ends" in source.dtypes() else 0
+    texts = DataColumn().unpack(below(source.read, table), 0, count) if count else ()
+    return list(map(from_json, texts))
 
 
 def array_specs(columns: Mapping[str, Column]) -> dict[str, ArraySpec]:
