@@ -29,7 +29,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,6 +42,9 @@ _LARGE_BYTES = 1 << 14
 
 #: Rows of an array: together, or, if they are large, in parts.
 Rows = np.ndarray | list[np.ndarray]
+
+# The codes of the module `struct` for signed integers, by their bytes.
+_INTEGERS = {1: "b", 2: "h", 4: "i", 8: "q"}
 
 _ndarray = np.ndarray  # found faster than by way of its module
 
@@ -65,17 +68,39 @@ class ArraySpec:
     """What one growing array holds: rows of this dtype and shape.
 
     In a cumulative array each row is an end offset, so rows that are appended go on from the last
-    one.
+    one. In a sparse array some rows have no value: `fill_value` stands there.
     """
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...] = ()
     cumulative: bool = False
+    sparse: bool = False
+
+    @property
+    def fill_value(self) -> np.ndarray:
+        """NaN for floats of a sparse array, else zero."""
+        return np.array(np.nan if self.sparse and self.dtype.kind == "f" else 0, self.dtype)
 
     @property
     def row_bytes(self) -> int:
         """Bytes of one row."""
         return self.dtype.itemsize * math.prod(self.shape)
+
+
+class Packing(NamedTuple):
+    """How frozen values lie in rows of bytes.
+
+    Attributes:
+        format: Of one value, for the module `struct`.
+        dtype: Of the same bytes, for NumPy; `Column.pack` takes arrays of it.
+    """
+
+    format: str
+    dtype: np.dtype[Any]
+
+
+#: Values of fewer bytes are packed into rows.
+LARGE_ROW_BYTES = 1 << 12
 
 
 class Column(ABC):
@@ -97,7 +122,7 @@ class Column(ABC):
     def pack(self, frozen: Sequence[Any]) -> dict[str, np.ndarray]:
         """Turn frozen values into rows of the arrays; ends count from 0.
 
-        Columns with a single array may be given the rows as an array already.
+        Columns with a `packing` take an array of its dtype, too.
         """
 
     def pack_rows(self, frozen: Sequence[Any]) -> dict[str, Rows]:
@@ -128,6 +153,11 @@ class Column(ABC):
     def row_bytes(self) -> int:
         """Bytes of one row, of ragged columns only the part that is the same for all."""
         return sum(spec.row_bytes for spec in self.arrays().values())
+
+    @property
+    def packing(self) -> Packing | None:
+        """How frozen values lie in a row of bytes; None if they have no fixed size, or are too large for that."""
+        return None
 
     def dtypes(self) -> dict[str, np.dtype[Any]]:
         """Tell the dtypes of the arrays."""
@@ -236,6 +266,11 @@ class ArrayColumn(Column):
     def null(self) -> np.ndarray:
         return self._null.copy()
 
+    @property
+    def packing(self) -> Packing | None:
+        size = ArraySpec(self.dtype, self.shape).row_bytes
+        return Packing(f"{size}s", np.dtype((self.dtype, self.shape))) if size < LARGE_ROW_BYTES else None
+
     def observe(self, value: Any) -> dict[str, np.dtype[Any]]:
         array = self._as_array(value)
         is_typed = isinstance(value, np.ndarray | np.generic)
@@ -282,8 +317,14 @@ class NumberColumn(Column):
             return int(array.item())
         raise SpaceError(f"expected one integer, found {value!r}")
 
-    def pack(self, frozen: Sequence[int]) -> dict[str, np.ndarray]:
+    def pack(self, frozen: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
         return {"": np.array(frozen, dtype=self.dtype)}
+
+    @property
+    def packing(self) -> Packing | None:
+        code = _INTEGERS[self.dtype.itemsize]
+        is_native = self.dtype.isnative
+        return Packing(code.upper() if self.dtype.kind == "u" else code, self.dtype) if is_native else None
 
     def unpack(self, read: ReadArray, start: int, stop: int) -> np.ndarray:
         return read("", start, stop)
@@ -318,6 +359,34 @@ class ScalarColumn(Column):
 
     def null(self) -> Any:
         return self._spec.dtype.type(0)
+
+
+class SparseColumn(Column):
+    """Numbers of one dtype and shape, of which a row may have none: keys of infos. Packs arrays only."""
+
+    def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        self.spec = ArraySpec(dtype, shape, sparse=True)
+
+    def arrays(self) -> dict[str, ArraySpec]:
+        return {"": self.spec}
+
+    def freeze(self, value: Any) -> Any:
+        return np.array(value, self.spec.dtype)
+
+    def pack(self, frozen: Sequence[Any]) -> dict[str, np.ndarray]:
+        return {"": np.asarray(frozen, self.spec.dtype)}
+
+    def unpack(self, read: ReadArray, start: int, stop: int) -> np.ndarray:
+        rows = read("", start, stop)
+        if rows.shape[1:] != self.spec.shape:
+            raise DamagedFileError(f"expected rows of shape {self.spec.shape}, found {rows.shape[1:]}")
+        return rows
+
+    def iterate(self, stack: np.ndarray) -> Iterator[Any]:
+        return iter(stack) if self.spec.shape else (stack[row, ...] for row in range(len(stack)))
+
+    def null(self) -> Any:
+        return np.full(self.spec.shape, self.spec.fill_value)
 
 
 class BytesColumn(Column):

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import struct
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import quote
 
 import numpy as np
 
 from gymbag.columns import (
+    LARGE_ROW_BYTES,
     ArraySpec,
     Column,
     NumberColumn,
+    Packing,
     ReadArray,
     Rows,
     promote,
@@ -28,6 +31,11 @@ class StructColumn(Column):
 
     def __init__(self, columns: Mapping[str, Column]) -> None:
         self.columns = dict(columns)
+        self._row = _join_packings([column.packing for column in self.columns.values()])
+
+    @property
+    def packing(self) -> Packing | None:
+        return self._row and Packing(f"{self._row[0].size}s", self._row[1])
 
     @abstractmethod
     def items_of(self, value: Any) -> Sequence[Any]:
@@ -48,29 +56,42 @@ class StructColumn(Column):
             for path, spec in column.arrays().items()
         }
 
-    def freeze(self, value: Any) -> tuple[Any, ...]:
+    def freeze(self, value: Any) -> bytes | tuple[Any, ...]:
         columns = self.columns.values()
-        return tuple(column.freeze(item) for column, item in zip(columns, self.items_of(value), strict=True))
+        pairs = zip(columns, self.items_of(value), strict=True)
+        return self._join([column.freeze(item) for column, item in pairs])
 
-    def pack(self, frozen: Sequence[tuple[Any, ...]]) -> dict[str, np.ndarray]:
-        transposed: Any = zip(*frozen, strict=True) if frozen else itertools.repeat(())
+    def _join(self, frozen: list[Any]) -> bytes | tuple[Any, ...]:
+        """Make one frozen value of those of the items: a row of bytes if they have a fixed size."""
+        return self._row[0].pack(*frozen) if self._row else tuple(frozen)
+
+    def _transpose(self, frozen: Any) -> Iterable[Any]:
+        """Return the frozen values of each item, or arrays of them."""
+        if self._row:
+            rows = frozen
+            if not isinstance(rows, np.ndarray):
+                rows = np.frombuffer(bytearray().join(frozen), self._row[1])
+            return (rows[field] for field in self._row[1].names or ())
+        return zip(*frozen, strict=True) if len(frozen) else itertools.repeat(())
+
+    def pack(self, frozen: Sequence[Any]) -> dict[str, np.ndarray]:
         return {
             join(name, path): array
-            for (name, column), items in zip(self.columns.items(), transposed, strict=False)
+            for (name, column), items in zip(self.columns.items(), self._transpose(frozen), strict=False)
             for path, array in column.pack(items).items()
         }
 
-    def pack_rows(self, frozen: Sequence[tuple[Any, ...]]) -> dict[str, Rows]:
-        transposed: Any = zip(*frozen, strict=True) if frozen else itertools.repeat(())
+    def pack_rows(self, frozen: Sequence[Any]) -> dict[str, Rows]:
         return {
             join(name, path): rows
-            for (name, column), items in zip(self.columns.items(), transposed, strict=False)
+            for (name, column), items in zip(self.columns.items(), self._transpose(frozen), strict=False)
             for path, rows in column.pack_rows(items).items()
         }
 
-    def release(self, frozen: Sequence[tuple[Any, ...]]) -> None:
-        for column, items in zip(self.columns.values(), zip(*frozen, strict=True), strict=False):
-            column.release(items)
+    def release(self, frozen: Sequence[Any]) -> None:
+        if not self._row:
+            for column, items in zip(self.columns.values(), zip(*frozen, strict=True), strict=False):
+                column.release(items)
 
     def unpack(self, read: ReadArray, start: int, stop: int) -> Any:
         return self.from_items(
@@ -108,6 +129,15 @@ class StructColumn(Column):
         )
 
 
+def _join_packings(packings: Sequence[Packing | None]) -> tuple[struct.Struct, np.dtype[Any]] | None:
+    """Return what packs values of all of these into one row, and its dtype; None if one has none."""
+    known = [packing for packing in packings if packing is not None]
+    row = struct.Struct("=" + "".join(packing.format for packing in known))
+    if len(known) < len(packings) or not 0 < row.size < LARGE_ROW_BYTES:
+        return None
+    return row, np.dtype([(str(number), packing.dtype) for number, packing in enumerate(known)])
+
+
 class DictColumn(StructColumn):
     """Values of a Dict space: dicts with these keys."""
 
@@ -118,10 +148,10 @@ class DictColumn(StructColumn):
             (key, column.freeze) for key, column in zip(self.keys, columns.values(), strict=True)
         ]
 
-    def freeze(self, value: Any) -> tuple[Any, ...]:
+    def freeze(self, value: Any) -> bytes | tuple[Any, ...]:
         if type(value) is dict and len(value) == len(self.keys):
             try:
-                return tuple([freeze(value[key]) for key, freeze in self._freezes])
+                return self._join([freeze(value[key]) for key, freeze in self._freezes])
             except KeyError:
                 pass  # raised with more words below
         return super().freeze(value)

@@ -1,7 +1,7 @@
 """Infos as columns: how a dict that comes with a step lies in one array for each key.
 
-Infos are dicts, and most are alike: the same keys, in the same order, with values of the same types. What one of
-them looks like is its *kind*, a list of leaves:
+Infos are dicts, and most are alike: the same keys, in the same order, with values of the same types. What
+one of them looks like is its *kind*, a list of leaves:
 
     {"x": np.float64(0.5), "names": {"winner": "a"}, "moves": [1, 2]}
 
@@ -10,8 +10,8 @@ them looks like is its *kind*, a list of leaves:
     ("names", "winner")  str       names/winner     row t of the ragged column infos/names/winner
     ("moves",)           json                       item 0 of the JSON list in row t of infos/data
 
-A column of numbers says which kind each row is of, and a table has the kinds, as JSON. So a value comes back with
-its type, in its place, whatever other rows have. Kind 0 stands for no kind: the info is JSON as a whole.
+A column of numbers says which kind each row is of, and a table has the kinds, as JSON. So a value comes back
+with its type, in its place, whatever other rows have. Kind 0 stands for no kind: the info is JSON as a whole.
 
 Annotations, the user's own values for a step, are stored in the same way; see `docs/format.md`, "Infos".
 """
@@ -42,8 +42,10 @@ _RESERVED = frozenset(("data", "ends", "items", "kind"))
 
 _PYTHON_DTYPES = {bool: np.dtype(np.bool_), int: np.dtype(np.int64), float: np.dtype(np.float64)}
 _SCALARS = frozenset(
-    (np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64)
-    + (np.float16, np.float32, np.float64)
+    (
+        *(np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64),
+        *(np.float16, np.float32, np.float64),
+    )
 )
 _NAMES = {bool: "bool", int: "int", float: "float", str: "str", bytes: "bytes", type(None): "none"}
 _INT64 = np.iinfo(np.int64)
@@ -104,10 +106,11 @@ def _forms_of(info: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[Form]
         if isinstance(value, dict) and value and len(path) < _DEEPEST and all(type(k) is str for k in value):
             yield from _forms_of(value, path)
         else:
-            yield _form_of(value, path)
+            yield form_of(value, path)
 
 
-def _form_of(value: Any, path: tuple[str, ...]) -> Form:
+def form_of(value: Any, path: tuple[str, ...]) -> Form:
+    """Return the form of a leaf."""
     kind = type(value)
     if kind in _PYTHON_DTYPES:
         if kind is int and not _INT64.min <= value <= _INT64.max:
@@ -143,18 +146,22 @@ def array_name(path: Sequence[str]) -> str | None:
     return joined if all(names) and len(joined) <= _LONGEST_NAME else None
 
 
-def is_free(name: str, taken: Collection[str]) -> bool:
-    """Tell whether there may be an array of that name: none is where it needs a group, or the other way round."""
-    parts = name.split("/")
-    above = ("/".join(parts[:count]) for count in range(1, len(parts)))
-    return not any(each in taken for each in above) and not any(
-        other.startswith(f"{name}/") for other in taken
+def is_free(path: str, taken: Collection[str], above: str) -> bool:
+    """Tell whether an array may have that path: none may lie where another needs a group, or the other way round.
+
+    Args:
+        path: The path.
+        taken: The paths that are taken.
+        above: The group that all of them lie in.
+
+    >>> is_free("infos/a/b", ["infos/a"], "infos")
+    False
+    """
+    parts = path.removeprefix(f"{above}/").split("/")
+    groups = (f"{above}/{'/'.join(parts[:count])}" for count in range(1, len(parts)))
+    return not any(group in taken for group in groups) and not any(
+        other.startswith(f"{path}/") for other in taken
     )
-
-
-def fill_value(dtype: np.dtype[Any]) -> np.ndarray:
-    """Return what stands in an array for rows that have no value: NaN, or 0."""
-    return np.array(np.nan if dtype.kind == "f" else 0, dtype)
 
 
 def to_json(kind: Kind) -> bytes:

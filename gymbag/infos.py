@@ -32,14 +32,25 @@ class InfoEncoder:
         self._label = label
         self._warned: set[str] = set()
 
+    def storable(self, info: Mapping[str, Any]) -> dict[Any, Any]:
+        """Return an info without the values that cannot be stored, with a warning once for each such key."""
+        kept = dict(info)
+        unstorable: list[tuple[tuple[Any, ...], Any]] = []
+        json_values.encode(kept, lambda *found: unstorable.append(found))
+        for path, value in unstorable:
+            self.warn(path, value)
+            _leave_out(kept, path)
+        return kept
+
     def __call__(self, info: Mapping[str, Any]) -> bytes:
         """Encode an info, leaving out what cannot be stored, with a warning once for each such key."""
         if not info:
             return b""
-        text = json_values.encode_bytes(info if type(info) is dict else dict(info), self._warn)
+        text = json_values.encode_bytes(info if type(info) is dict else dict(info), self.warn)
         return b"" if text == b"{}" else text
 
-    def _warn(self, path: tuple[Any, ...], value: Any) -> None:
+    def warn(self, path: tuple[Any, ...], value: Any) -> None:
+        """Warn of a value that cannot be stored, once for each path to one."""
         key = self._label + "".join(f"[{part!r}]" for part in path)
         if key in self._warned:
             return
@@ -51,6 +62,17 @@ class InfoEncoder:
             UnstorableInfoWarning,
             stacklevel=_stacklevel_of_caller(),
         )
+
+
+def _leave_out(info: dict[Any, Any], path: tuple[Any, ...]) -> None:
+    """Take a value out of nested dicts, which are copied on the way; what lies in a list stays."""
+    *above, key = path
+    for name in above:
+        inner = info[name]
+        if not isinstance(inner, dict):
+            return
+        info[name] = info = dict(inner)
+    del info[key]
 
 
 def _stacklevel_of_caller() -> int:
@@ -75,6 +97,8 @@ class InfoFilter:
         if isinstance(choice, str):
             raise TypeError(f"expected info=True, False or a list of keys, found the string {choice!r}")
         self._keys = None if choice is True else () if choice is False else tuple(choice)
+        #: Whether it returns dicts as they are.
+        self.takes_all = self._keys is None
 
     def __call__(self, info: Any) -> Mapping[str, Any]:
         """Pick from an info; None, which old envs return, is an empty one."""

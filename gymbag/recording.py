@@ -128,6 +128,32 @@ class RecordingWrapper:
         """
         return self._recorded_step(action)
 
+    def annotate(self, **values: Any) -> None:
+        """Keep values with the step that comes next: what the agent knew when it chose the action.
+
+        They are stored under `annotations/KEY`, in the rows of the steps, and change nothing of what the env is
+        given or returns. Values of the same key replace those given before; if the episode is cut before the
+        next step, they are dropped.
+
+        Args:
+            values: Any values an info can hold, by name, such as `policy_value=0.5`.
+
+        Raises:
+            RecordingError: No episode is under way, or the writer's backend keeps no annotations.
+
+        >>> import gymnasium
+        >>> from gymbag import MemoryWriter
+        >>> writer = MemoryWriter()
+        >>> env = RecordingWrapper(gymnasium.make("CartPole-v1"), writer)
+        >>> observation, info = env.reset(seed=1)
+        >>> env.annotate(policy_value=0.5)
+        >>> step = env.step(0)
+        >>> env.close()
+        """
+        if not self._state.in_episode:
+            self._state.refuse("annotate")
+        self._writer.annotate(values)
+
     def close(self) -> None:
         """Close the recording, keeping an episode under way unfinished, and close the env."""
         self._state.closed, self._state.in_episode = True, False

@@ -71,8 +71,8 @@ class RecordingState:
     in_episode = False
     closed = False
 
-    def refuse(self) -> NoReturn:
-        """Say why there may be no step.
+    def refuse(self, call: str = "step") -> NoReturn:
+        """Raise the error for a call that needs an episode.
 
         Raises:
             RecordingError: Always.
@@ -80,7 +80,7 @@ class RecordingState:
         raise RecordingError(
             "this recording is closed; wrap a new env to record more"
             if self.closed
-            else "expected reset() before step(): no episode is under way"
+            else f"expected reset() before {call}(): no episode is under way"
         )
 
 
@@ -135,6 +135,20 @@ class Writer(ABC):
     @abstractmethod
     def close(self) -> None:
         """Keep everything for good. Closing again does nothing."""
+
+    def annotate(self, values: Mapping[str, Any]) -> None:
+        """Keep values with the next step that is written, besides what the env gives.
+
+        Values of the same key replace those given before. Without a next step, as the episode is cut, they are
+        dropped.
+
+        Args:
+            values: Any values an info can hold, by name.
+
+        Raises:
+            RecordingError: This backend keeps no annotations.
+        """
+        raise RecordingError(f"{type(self).__name__} keeps no annotations; record with HDF5Writer")
 
     def recorded_step(
         self,

@@ -1,12 +1,17 @@
 """Names and format version of gymbag's HDF5 files; `docs/format.md`, "The tree" and on, specifies them.
 
 NAME                          a group for each data set, named after the env; a "/" nests groups
-|   attributes                format "gymbag", format_version "1.0", description,
+|   attributes                format "gymbag", format_version "1.0" or "1.1", needs_gymbag (of 1.1), description,
 |                             observation_space and action_space (JSON), checksum of these three
 |-- observations              the table of steps, N rows each; a nested space has a group of
 |-- actions                   arrays, and ragged values a group with ends (see `columns`)
 |-- rewards, terminated, truncated, times
-|-- infos                     data and ends: JSON of each info
+|-- infos                     data and ends: JSON of each info, or of what is in none of the following
+|   |-- kind                  1.1: which row of info_kinds says what the info looks like
+|   `-- KEY, KEY/KEY          1.1: the values of a key; ragged ones as a group with data and ends
+|-- info_kinds                1.1: data and ends: JSON of each kind of info (see `info_kinds`)
+|-- annotations               1.1: formed like infos
+|-- annotation_kinds          1.1: formed like info_kinds
 |-- episodes                  the table of episodes, E rows each
 |   |-- first_row, length, ending, session, reset_time
 |   |-- reset_arguments       data and ends: JSON of seed and options
@@ -18,7 +23,7 @@ NAME                          a group for each data set, named after the env; a 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import h5py
@@ -30,10 +35,14 @@ from gymbag.errors import DamagedFileError, StorageError
 from gymbag.spaces import Description
 from gymbag.storage.base import Header
 from gymbag.storage.stored_array import StoredArray
+from gymbag.storage.stream import KIND_TABLES
 
 FORMAT = "gymbag"
-#: Readers of 1.x read every 1.y: what a newer minor version adds may be ignored.
-FORMAT_VERSION = "1.0"
+#: The newest version that is read and written. A data set has the oldest one that says all of it.
+FORMAT_VERSION = "1.1"
+_FIRST_VERSION = "1.0"
+# The oldest gymbag that reads the newest version.
+_NEEDS_GYMBAG = "1.1.0"
 
 
 def check_name(name: str) -> None:
@@ -169,7 +178,7 @@ def create_data_set(file: h5py.File, header: Header) -> h5py.Group:
     observation_space, action_space = header.spaces_as_json()
     texts = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": _FIRST_VERSION,
         "description": header.description,
         "observation_space": observation_space,
         "action_space": action_space,
@@ -178,6 +187,15 @@ def create_data_set(file: h5py.File, header: Header) -> h5py.Group:
         write_text(group, name, text)
     _write_checksum(group, texts)
     return group
+
+
+def note_arrays(group: h5py.Group, paths: Iterable[str]) -> None:
+    """Raise the version of a data set if it gets arrays that came with a newer one."""
+    known = ("infos/data", "infos/ends")
+    newer = ("infos/", "annotations/", *(f"{table}/" for table in KIND_TABLES.values()))
+    if any(path.startswith(newer) and path not in known for path in paths):
+        write_text(group, "format_version", FORMAT_VERSION)
+        write_text(group, "needs_gymbag", _NEEDS_GYMBAG)
 
 
 def write_description(group: h5py.Group, description: str) -> None:
@@ -234,7 +252,10 @@ def check_room(file: h5py.File, name: str) -> None:
 
 
 def _is_ours(version: str) -> bool:
-    return version.partition(".")[0] == FORMAT_VERSION.partition(".")[0]
+    """Tell whether a version can be read: no newer one can, as it may say more than is read."""
+    major, minor = FORMAT_VERSION.split(".")
+    found_major, _, found_minor = version.partition(".")
+    return found_major == major and found_minor.isdecimal() and int(found_minor) <= int(minor)
 
 
 def read_description(group: h5py.Group) -> str:
@@ -259,9 +280,10 @@ def read_identity(group: h5py.Group) -> tuple[str, Description, Description, str
     try:
         version = read_text(group, "format_version")
         if not _is_ours(version):
-            raise DamagedFileError(
-                f"{group.file.filename}: expected format version {FORMAT_VERSION} in {name!r}, found "
-                f"{version}; a newer gymbag may read it"
+            needed = read_text(group, "needs_gymbag") if "needs_gymbag" in group.attrs else "a newer version"
+            raise StorageError(
+                f"{group.file.filename}: expected format version {FORMAT_VERSION} or older in {name!r}, found "
+                f"{version}; install gymbag {needed} or later to read it"
             )
         texts = _read_checked(group)
         spaces = [json_values.decode(texts[f"{kind}_space"]) for kind in ("observation", "action")]

@@ -10,17 +10,16 @@ import h5py
 import numpy as np
 from h5py import h5d
 
-from gymbag.columns import ArraySpec, Rows
+from gymbag.columns import LARGE_ROW_BYTES, ArraySpec, Rows
 from gymbag.errors import DamagedFileError
 from gymbag.storage.base import Header
 from gymbag.storage.chunk_reader import ChunkReader
 from gymbag.storage.codecs import Codec, Compression, choose_filters
-from gymbag.storage.events import LARGE_ROW_BYTES
 from gymbag.storage.folding import rewrite
-from gymbag.storage.hdf5_layout import arrays_of, create_data_set
+from gymbag.storage.hdf5_layout import arrays_of, create_data_set, note_arrays
 from gymbag.storage.journal import NewRows
 from gymbag.storage.stored_array import ArrayForm, StoredArray, create_arrays
-from gymbag.storage.stream import ArrayStore
+from gymbag.storage.stream import KIND_TABLES, ArrayStore
 from gymbag.storage.writable_file import WritableFile
 from gymbag.workers import workers
 
@@ -59,7 +58,8 @@ def rows_per_chunk(path: str, spec: ArraySpec) -> int:
 
 def _has_row_per_step(path: str) -> bool:
     table, *parts = path.split("/")
-    return table not in ("episodes", "sessions") and not {"items", "data"} & set(parts)
+    others = ("episodes", "sessions", *KIND_TABLES.values())
+    return table not in others and not {"items", "data"} & set(parts)
 
 
 class _GrowingArray:
@@ -96,6 +96,11 @@ class _GrowingArray:
             if start == self._chunk_start:
                 self._buffer = self._new_buffer()
                 self._buffer[: len(rows)] = rows
+
+    def fill_with(self, value: np.ndarray) -> None:
+        """Go on with the last chunk of an array whose rows all have this value."""
+        if self.length > self._chunk_start:
+            self._buffer = np.full((self.chunk_rows, *self.shape), value)
 
     def widen(self, array: StoredArray) -> None:
         """Go on with another dtype, and chunks of another size; the array, of a file, has all rows."""
@@ -239,14 +244,21 @@ class HDF5Store(ArrayStore):
                     self._opened = opened
         file.known[self._name] = self._arrays
 
-    def create(self, specs: Mapping[str, ArraySpec]) -> None:
-        """Make these arrays, without rows, and the data set, if there is none yet."""
+    def create(self, specs: Mapping[str, ArraySpec], rows: Mapping[str, int] | None = None) -> None:
+        """Make arrays, and the data set, if there is none yet; see `ArrayStore.create`."""
+        rows = rows or {}
         with self.file.change() as opened:
             if self._name not in opened:
                 create_data_set(opened, self._header)
+            group = opened[self._name]
             forms = {path: self._form(path, spec) for path, spec in specs.items()}
-            create_arrays(opened[self._name].id, forms)
-            self._arrays.update({path: _GrowingArray(path, form) for path, form in forms.items()})
+            for path, array in create_arrays(group.id, forms).items():
+                if rows.get(path):
+                    array.resize(rows[path])
+            note_arrays(group, specs)
+            for path, form in forms.items():
+                growing = self._arrays[path] = _GrowingArray(path, form, rows.get(path, 0))
+                growing.fill_with(specs[path].fill_value)
 
     def _form(self, path: str, spec: ArraySpec) -> ArrayForm:
         rows = rows_per_chunk(path, spec)
@@ -254,7 +266,8 @@ class HDF5Store(ArrayStore):
             rows = self._chunk_rows.get(path.partition("/")[0], rows)
         # A chunk has elements, even if rows have none.
         chunks = (rows, *(size or 1 for size in spec.shape))
-        return ArrayForm(spec.dtype, spec.shape, chunks, choose_filters(self._compression, spec.dtype))
+        filters = choose_filters(self._compression, spec.dtype)
+        return ArrayForm(spec.dtype, spec.shape, chunks, filters, fill_value=spec.fill_value.tobytes())
 
     def widen(self, specs: Mapping[str, ArraySpec]) -> None:
         """Rewrite arrays with these dtypes, which hold all of their values exactly; `flush` comes first."""

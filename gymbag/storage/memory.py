@@ -25,9 +25,10 @@ class _MemoryStore(ArrayStore):
     def __init__(self) -> None:
         self._blocks: dict[str, list[np.ndarray]] = {}
 
-    def create(self, specs: Mapping[str, ArraySpec]) -> None:
+    def create(self, specs: Mapping[str, ArraySpec], rows: Mapping[str, int] | None = None) -> None:
         for path, spec in specs.items():
-            self._blocks[path] = [np.empty((0, *spec.shape), spec.dtype)]
+            count = (rows or {}).get(path, 0)
+            self._blocks[path] = [np.full((count, *spec.shape), spec.fill_value)]
 
     def dtypes(self) -> Mapping[str, np.dtype[Any]]:
         return {path: blocks[0].dtype for path, blocks in self._blocks.items()}

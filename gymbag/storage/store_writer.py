@@ -12,11 +12,10 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gymbag.columns import ValueColumn
+from gymbag.columns import LARGE_ROW_BYTES, ValueColumn
 from gymbag.errors import RecordingError, RecordingStoppedWarning, StorageError
 from gymbag.space_columns import column_of
 from gymbag.storage.base import Header, RecordingState, Writer
-from gymbag.storage.events import LARGE_ROW_BYTES
 from gymbag.storage.heartbeat import Heartbeat
 from gymbag.storage.stream import ArrayStore
 from gymbag.storage.stream_writer import StreamWriter
@@ -110,6 +109,10 @@ class StoreWriter(Writer):
     ) -> None:
         """See `Writer.write_step`."""
         self.stream.write_step(time, observation, action, reward, terminated, truncated, info)
+
+    def annotate(self, values: Mapping[str, Any]) -> None:
+        """See `Writer.annotate`."""
+        self.stream.annotate(values)
 
     def recorded_step(
         self,

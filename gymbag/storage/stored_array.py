@@ -30,6 +30,7 @@ class ArrayForm:
         filters: What a chunk goes through on its way to the file.
         is_plain: Whether its values stand in the file as they do in memory; values of a foreign struct, say,
             have to be converted.
+        fill_value: The bytes of the value of rows that were never written; of an array to be made.
     """
 
     dtype: np.dtype[Any]
@@ -37,6 +38,7 @@ class ArrayForm:
     chunks: tuple[int, ...] | None
     filters: Filters
     is_plain: bool = True
+    fill_value: bytes = b""
 
     @functools.cached_property
     def codec(self) -> Codec | None:
@@ -109,7 +111,7 @@ def _create_array(groups: dict[str, h5g.GroupID], path: str, form: ArrayForm) ->
         name.encode(),
         _file_type(form.dtype),
         _growing_space(form.row_shape),
-        dcpl=_creation_options(form.chunks, form.filters),
+        dcpl=_creation_options(form.chunks, form.filters, form.dtype, form.fill_value),
     )
     return StoredArray(id, (0, *form.row_shape), form)
 
@@ -146,10 +148,14 @@ def _growing_space(row_shape: tuple[int, ...]) -> h5s.SpaceID:
 
 
 @functools.lru_cache(maxsize=64)
-def _creation_options(chunks: tuple[int, ...], filters: Filters) -> h5p.PropDCID:
+def _creation_options(
+    chunks: tuple[int, ...], filters: Filters, dtype: np.dtype[Any], fill_value: bytes
+) -> h5p.PropDCID:
     options = h5p.create(h5p.DATASET_CREATE)
     options.set_obj_track_times(False)
     options.set_chunk(chunks)
+    if any(fill_value):  # HDF5's own is zero
+        options.set_fill_value(np.frombuffer(fill_value, dtype))
     set_filters(options, filters)
     return options
 

@@ -60,8 +60,14 @@ class ArrayStore(ArraySource):
     """A set of arrays that grow."""
 
     @abstractmethod
-    def create(self, specs: Mapping[str, ArraySpec]) -> None:
-        """Make these arrays, without rows."""
+    def create(self, specs: Mapping[str, ArraySpec], rows: Mapping[str, int] | None = None) -> None:
+        """Make arrays.
+
+        Args:
+            specs: What they hold, by their paths.
+            rows: How many rows some of them have from the start, of their fill value, which take no room.
+                `flush` comes first.
+        """
 
     @abstractmethod
     def widen(self, specs: Mapping[str, ArraySpec]) -> None:
@@ -113,8 +119,18 @@ def step_columns(observations: Column, actions: Column) -> dict[str, Column]:
     }
 
 
+#: The names of the columns of the table of episodes.
+EPISODE_COLUMNS = tuple(
+    f"episodes/{name}"
+    for name in (
+        *("first_row", "length", "ending", "session"),
+        *("reset_arguments", "reset_time", "reset_info", "final_observation"),
+    )
+)
+
+
 def episode_columns(observations: Column) -> dict[str, Column]:
-    """List the columns of the table of episodes."""
+    """List the columns of the table of episodes, those of `EPISODE_COLUMNS`."""
     return {
         "episodes/first_row": ScalarColumn(np.int64),
         "episodes/length": ScalarColumn(np.int64),

@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from gymbag import nested
-from gymbag.columns import Column, LossyCastError, Rows, ValueColumn, promote
+from gymbag.columns import (
+    LARGE_ROW_BYTES,
+    BytesColumn,
+    Column,
+    DataColumn,
+    LossyCastError,
+    NumberColumn,
+    Rows,
+    ValueColumn,
+    promote,
+)
 from gymbag.compound_columns import join, under
 from gymbag.episode import Ending
 from gymbag.errors import RecordingError, SpaceError
 from gymbag.infos import InfoEncoder
 from gymbag.storage.base import RecordingState
-from gymbag.storage.events import LARGE_ROW_BYTES, RESET, Block, ListedEvents, choose, events_of
-from gymbag.storage.stream import ArrayStore, array_specs, episode_columns, step_columns
+from gymbag.storage.events import PLAN_UNIT, RESET, Block, Events, choose
+from gymbag.storage.info_table import InfoTable
+from gymbag.storage.planner import Planner
+from gymbag.storage.plans import Plan, UnfitError
+from gymbag.storage.stream import EPISODE_COLUMNS, ArrayStore, array_specs, episode_columns, step_columns
+from gymbag.storage.table_writer import TableWriter
 from gymbag.uninterrupted import Uninterrupted
 
 # Rows of episodes are handed to the store when they are this many, or fill about this many bytes.
@@ -28,43 +44,8 @@ _EPISODES, _EPISODES_BYTES = 1024, 1 << 21
 # At which age of a step who records keeps all of them, at the end of a block: a part of how old it may be.
 _SOON = 0.25
 
-_ndarray = np.ndarray  # found faster than by way of its module
-
-
 # What is known of the episode that is under way: its first row; arguments, time and info of its reset.
 _OpenEpisode = tuple[int, bytes, float, bytes]
-
-
-class _TableWriter:
-    """Hands the rows of a table to the store."""
-
-    def __init__(self, store: ArrayStore, columns: Mapping[str, Column]) -> None:
-        self._store, self._columns = store, dict(columns)
-        specs = array_specs(columns)
-        self._ends = {path: self._last_end(path) for path, spec in specs.items() if spec.cumulative}
-
-    def _last_end(self, path: str) -> int:
-        length = self._store.length(path)
-        return int(self._store.read(path, length - 1, length)[0]) if length else 0
-
-    def pack(self, rows: Sequence[Any]) -> dict[str, Rows]:
-        """Make arrays of rows, given column by column, that go on from the last rows written."""
-        packed = {}
-        for (name, column), frozen in zip(self._columns.items(), rows, strict=True):
-            for path, array in column.pack_rows(frozen).items():
-                where = join(name, path)
-                packed[where] = np.add(array, self._ends[where]) if where in self._ends else array
-        return packed
-
-    def write(self, rows: Sequence[Any]) -> None:
-        """Hand rows, given column by column, to the store."""
-        # All are packed before any is appended, lest an error leave the columns unequal.
-        for path, array in self.pack(rows).items():
-            if path in self._ends and len(array):
-                self._ends[path] = int(array[-1])
-            self._store.append(path, array)
-        for column, frozen in zip(self._columns.values(), rows, strict=True):
-            column.release(frozen)
 
 
 class StreamWriter:
@@ -98,7 +79,9 @@ class StreamWriter:
         self._lock = threading.Lock()
         self._observation_column, self._action_column = observations, actions
         self._encode_info = InfoEncoder("info")
+        self._encode_annotation = InfoEncoder("annotation")
         self._encode_arguments = InfoEncoder("reset argument ")
+        self._annotation: dict[str, Any] = {}  # of the step to come
         self._in_episode = False
         self._in_steps = False  # and the dtypes are decided
         self._episode: _OpenEpisode | None = None  # as of the events that are written
@@ -125,8 +108,9 @@ class StreamWriter:
         }
         if missing:
             store.create(missing)
-        _TableWriter(store, sessions).write([[facts]])
+        TableWriter(store, sessions).write({"sessions": [facts]})
         self._rows = store.length("rewards")
+        self._info_tables = InfoTable(store, "infos"), InfoTable(store, "annotations")
         self._open(under(existing, "observations"), under(existing, "actions"))
         self._dtypes_decided = self._rows > 0
         store.flush({})
@@ -135,13 +119,21 @@ class StreamWriter:
         column = self._observation_column = self._observation_column.with_dtypes(observations)
         self._action_column = self._action_column.with_dtypes(actions)
         self._freeze_observation, self._freeze_action = column.freeze, self._action_column.freeze
-        self._steps = _TableWriter(self._store, step_columns(column, self._action_column))
-        self._episodes = _TableWriter(self._store, episode_columns(column))
+        columns = step_columns(column, self._action_column)
+        for table in self._info_tables:
+            columns.update(table.columns)
+        self._steps = TableWriter(self._store, columns)
+        self._episodes = TableWriter(self._store, episode_columns(column))
         self._most_ended = max(1, min(_EPISODES, _EPISODES_BYTES // max(column.row_bytes, 1)))
         is_large = self.row_bytes >= LARGE_ROW_BYTES
         # Of large rows, whole chunks are handed to the store, which need not be copied then.
         whole_rows = self._store.block_rows if is_large else 1
-        self._events = events_of(column, self._action_column, self._rows, whole_rows)
+        self._events = Events(column, self._action_column, self._rows, whole_rows)
+        encoders = self._encode_info, self._encode_annotation
+        self._planner = Planner(self._events, self._info_tables, encoders, self._without_events)
+        is_number = isinstance(self._action_column, NumberColumn) and self._events.takes_rows
+        # Actions that need not be copied, and are checked as they are packed.
+        self._plain_actions = _INTEGERS if is_number else frozenset()
         # Keeping large rows takes who records too long: it is left to the heartbeat.
         self._soon = math.inf if is_large else _SOON * self._flush_seconds
         self._due: float = self.kept_at + self._soon
@@ -209,10 +201,25 @@ class StreamWriter:
         except LossyCastError:
             self._make_room(observation)
             frozen = self._freeze_observation(observation)
-        self._in_episode, self._in_steps = True, self._dtypes_decided
-        self._events.add_reset(frozen, arguments, time, encoded)
+        self._in_episode, self._in_steps = True, self._dtypes_decided and self.failure is None
+        self._annotation = {}
+        if self.failure is not None:
+            return  # what comes is let go
+        self._events.add_reset(frozen, time, arguments, encoded)
         if self._events.is_full:
             self.on_full_block()
+
+    @contextmanager
+    def _without_events(self) -> Iterator[None]:
+        """Have all events written, and no other thread write any, for as long as the context lasts."""
+        with Uninterrupted(), self._lock:
+            self._take_events()
+            yield
+
+    def annotate(self, values: Mapping[str, Any]) -> None:
+        """See `Writer.annotate`."""
+        self._check_process()
+        self._annotation = {**self._annotation, **nested.copy(dict(values))}
 
     def write_step(
         self,
@@ -225,22 +232,31 @@ class StreamWriter:
         info: Mapping[str, Any],
     ) -> None:
         """See `Writer.write_step`."""
+        if self.failure is None:
+            self._write_step(time, observation, action, reward, _as_outcome(terminated, truncated), info)
+        if terminated or truncated:
+            self._in_episode = self._in_steps = False
+        if self._events.is_full:
+            self.on_full_block()
+
+    def _write_step(
+        self, time: float, observation: Any, action: Any, reward: Any, outcome: int, info: Mapping[str, Any]
+    ) -> None:
         if not self._in_steps:
             self._begin_steps(observation, action)
-        outcome = 0 if terminated is False and truncated is False else _as_outcome(terminated, truncated)
-        if type(reward) is not float:
-            reward = _as_float(reward)
-        encoded = self._encode_info(info) if info else b""
+        reward = _as_float(reward)
         try:
             frozen = self._freeze_observation(observation), self._freeze_action(action)
         except LossyCastError:
             self._make_room(observation, action)
             frozen = self._freeze_observation(observation), self._freeze_action(action)
-        self._events.add_step(*frozen, reward, outcome, time, encoded)
-        if outcome:
-            self._in_episode = self._in_steps = False
-        if self._events.is_full:
-            self.on_full_block()
+        annotation, self._annotation = self._annotation, {}
+        plan, values = self._planner.find(info, annotation)
+        try:
+            self._events.add_step(*frozen, reward, time, outcome, plan, values)
+        except struct.error:  # an integer of an info has more than 64 bits
+            plan, values = self._planner.learn(info, annotation)
+            self._events.add_step(*frozen, reward, time, outcome, plan, values)
 
     def recorded_step(
         self,
@@ -250,51 +266,55 @@ class StreamWriter:
         state: RecordingState,
     ) -> Callable[[Any], Any]:
         """See `Writer.recorded_step`."""
-        write_step = self.write_step
+        takes_all = getattr(choose_info, "takes_all", False)
 
         def step_and_write(action: Any) -> Any:
             if not state.in_episode:
                 state.refuse()
-            events: Any = self._events
-            kind = type(action)
-            if kind is events.number_type or (kind is int and events.smallest <= action <= events.largest):
-                given, is_plain = action, self._in_steps
-            elif (
-                kind is _ndarray
-                and action.dtype is events.action_dtype
-                and action.shape == events.action_shape
-            ):
-                given, is_plain = action.tobytes(), self._in_steps  # the env may change an array
-            else:
-                given, is_plain = nested.copy(action), False
+            # The env may change an action that is an array, so it is copied first.
+            is_ready = self._in_steps and not self._annotation
+            try:
+                given = action if type(action) in self._plain_actions else self._freeze_action(action)
+            except SpaceError:
+                is_ready = False
+            if not is_ready:
+                given = nested.copy(action)
             try:
                 observation, reward, terminated, truncated, info = result = env.step(action)
-                # Most steps are of this kind. They do without the calls that others take.
-                if (
-                    is_plain
-                    and type(observation) is _ndarray
-                    and observation.dtype is events.plain_dtype
-                    and observation.shape == events.plain_shape
-                    and type(reward) is float
-                    and type(info) is dict
-                    and not info
-                ):
-                    if terminated is False and truncated is False:
+                time = clock()
+                if is_ready and takes_all and type(info) is dict:
+                    # Most steps are of a kind that is known. They are packed here, without further calls.
+                    try:
+                        events = self._events
+                        plan, values = events.plans[0], ()
+                        if info:
+                            plan = self._planner.plans[(*info, *map(type, info), *map(type, info.values()))]
+                            values = plan.info.values(info)
                         outcome = 0
+                        if terminated is not False or truncated is not False:
+                            outcome = _as_outcome(terminated, truncated)
+                        if type(reward) not in _FLOATS:
+                            reward = _as_float(reward)
+                        frozen = self._freeze_observation(observation)
+                        if events.takes_rows:
+                            end = events.end
+                            code = plan.number * PLAN_UNIT + outcome
+                            plan.pack(events.buffer, end, frozen, given, reward, time, code, *values)
+                            events.end = end = end + events.stride
+                        else:
+                            events.add_step(frozen, given, reward, time, outcome, plan, values)
+                            end = events.end
+                    except (KeyError, UnfitError, LossyCastError, struct.error):
+                        pass
                     else:
-                        outcome = _as_outcome(terminated, truncated)
-                    end = events.end
-                    events.pack(events.buffer, end, observation.tobytes(), given, reward, outcome, clock())
-                    events.end = end = end + events.size
-                    if outcome:
-                        self._in_episode = self._in_steps = state.in_episode = False
-                    if end >= events.limit:
-                        self.on_full_block()
-                    return result
-                chosen = choose_info(info)
-                if kind is _ndarray and type(given) is bytes:
-                    given = np.frombuffer(given, action.dtype).reshape(action.shape)
-                write_step(clock(), observation, given, reward, terminated, truncated, chosen)
+                        if outcome:
+                            self._in_episode = self._in_steps = state.in_episode = False
+                        if end >= events.due:
+                            self.on_full_block()
+                        return result
+                if is_ready and type(action) not in self._plain_actions:
+                    given = self._action_column.thaw(given)
+                self.write_step(time, observation, given, reward, terminated, truncated, choose_info(info))
             except BaseException:
                 # A step that fails, or cannot be recorded, cuts the episode, as no other may take its place.
                 state.in_episode = False
@@ -355,7 +375,7 @@ class StreamWriter:
     @property
     def is_behind(self) -> bool:
         """Whether several blocks wait to be written."""
-        return isinstance(self._events, ListedEvents) and self._events.is_overfull
+        return self._events.is_overfull
 
     def flush_block(self) -> None:
         """Hand what was collected to the store."""
@@ -385,10 +405,9 @@ class StreamWriter:
                 self._fail(error)
 
     def _fail(self, error: Exception) -> None:
+        # What comes is let go.
         self.failure = error
-        # What comes is let go, also if there is no room for its dtype.
-        self._freeze_observation = self._freeze_action = _let_go
-        self._events = ListedEvents(1)
+        self._in_steps = False
         self._ended.clear()
 
     def _open_rows(self) -> dict[str, Rows]:
@@ -396,7 +415,7 @@ class StreamWriter:
         if self._episode is None:
             return {}
         row = self._episode_row(Ending.UNFINISHED, self._latest, self._rows)
-        return self._episodes.pack([[value] for value in row])
+        return self._episodes.pack_row(row)
 
     def _episode_row(self, ending: int, final: Any, rows: int) -> tuple[Any, ...]:
         """Return the row of the episode that is under way, should it end before that row of the steps."""
@@ -406,7 +425,7 @@ class StreamWriter:
 
     def _write_episodes(self) -> None:
         if self._ended:
-            self._episodes.write(list(zip(*self._ended, strict=True)))
+            self._episodes.write(dict(zip(EPISODE_COLUMNS, zip(*self._ended, strict=True), strict=True)))
             self._ended.clear()
 
     def _take_events(self) -> None:
@@ -424,29 +443,72 @@ class StreamWriter:
                 self._fail(error)
 
     def _write_block(self, block: Block) -> None:
+        self._create_columns()
         is_step = block.outcomes != RESET
         # Row t has the observation before action t, which came with the event before.
         before = block.observations_before(self._latest)
         self._note_episodes(block, is_step)
-        actions, rewards, outcomes, times, infos = (
-            block.actions,
-            block.rewards,
-            block.outcomes,
-            block.times,
-            block.infos,
-        )
+        values = (before, block.actions, block.rewards, block.outcomes, block.times)
         if not is_step.all():
-            before, actions, rewards, outcomes, times = (
-                choose(values, is_step) for values in (before, actions, rewards, outcomes, times)
+            values = tuple(choose(each, is_step) for each in values)
+        before, actions, rewards, outcomes, times = values
+        count = len(before)
+        if count:
+            rows = {
+                "observations": before,
+                "actions": actions,
+                "rewards": rewards,
+                "terminated": (outcomes & Ending.TERMINATED).astype(bool),
+                "truncated": (outcomes & Ending.TRUNCATED).astype(bool),
+                "times": times,
+            }
+            by_plan = list(self._split_by_plan(block, is_step))
+            infos, annotations = self._info_tables
+            rows.update(infos.values([(plan.info, *each) for plan, *each in by_plan], block.kept, count))
+            rows.update(
+                annotations.values([(plan.annotation, *each) for plan, *each in by_plan], block.kept, count)
             )
-            infos = infos and choose(infos, is_step)
-        if len(before):
-            flags = (outcomes & Ending.TERMINATED).astype(bool), (outcomes & Ending.TRUNCATED).astype(bool)
-            self._steps.write([before, actions, rewards, *flags, times, infos or [b""] * len(before)])
-            self._rows += len(before)
+            self._steps.write(rows)
+            self._rows += count
         # Those of many blocks together, as it takes as long to write a few as to write many.
         if len(self._ended) >= self._most_ended:
             self._write_episodes()
+
+    def _split_by_plan(self, block: Block, is_step: np.ndarray) -> Iterator[tuple[Plan, Any, np.ndarray]]:
+        """Yield each plan, which of the steps of a block it has packed (a slice if all), and their rows."""
+        numbers = block.plans[is_step]
+        for number in np.unique(numbers).tolist():
+            plan = self._events.plans[number]
+            rows = block.rows_of(plan)[is_step]
+            where = np.flatnonzero(numbers == number)
+            is_only = len(where) == len(numbers)
+            yield plan, slice(None) if is_only else where, rows if is_only else rows[where]
+
+    def _create_columns(self) -> None:
+        """Make the arrays of keys that came up since, and add to the tables of kinds."""
+        for table in self._info_tables:
+            columns, kinds = table.take_new()
+            if columns:
+                self._write_episodes()
+                self._store.flush(self._open_rows())
+                name, existing = table.table, self._store.dtypes()
+                specs = {
+                    path: spec
+                    for path, spec in array_specs({**columns, name: DataColumn()}).items()
+                    if path not in existing
+                }
+                # Bytes of ragged columns are not in the rows of the steps, nor are kinds.
+                is_ragged = {
+                    join(path, "data") for path, column in columns.items() if isinstance(column, BytesColumn)
+                }
+                rows = {
+                    path: self._rows for path in specs if path not in is_ragged and not path.startswith(name)
+                }
+                self._store.create(specs, rows)
+                self._steps.add(columns)
+            if kinds:
+                column = {table.table: DataColumn()}
+                TableWriter(self._store, column).write({table.table: kinds})
 
     def _note_episodes(self, block: Block, is_step: np.ndarray) -> None:
         """Take note of the episodes that begin or end in a block, and of its last observation."""
@@ -468,11 +530,11 @@ class StreamWriter:
         self._latest = latest
 
 
-def _let_go(value: Any) -> None:
-    """Return nothing of a value."""
-
-
 def _as_float(reward: Any) -> float:
+    if type(reward) in _FLOATS:
+        return float(reward)
+    if type(reward) is int and -_EXACT <= reward <= _EXACT:
+        return float(reward)
     array = np.asarray(reward)
     if array.size == 1 and array.dtype.kind in "biuf":
         number = float(array.item())
@@ -481,14 +543,20 @@ def _as_float(reward: Any) -> float:
     raise SpaceError(f"expected a reward that is one number, which float64 holds, found {reward!r}")
 
 
+# Numbers that a double holds exactly, and `struct` takes as they are.
+_FLOATS = frozenset((float, np.float64, np.float32, bool, np.bool_, np.int32, np.int16, np.int8, np.uint8))
+_EXACT = 1 << 53
+_INTEGERS = frozenset((int, *(np.dtype(code).type for code in "bhilqBHILQ")))
+
+
 def _as_outcome(terminated: Any, truncated: Any) -> int:
     """Return the `Ending` of an episode that ends so, or 0 if it goes on."""
     return int(_as_bool(terminated, "terminated")) + 2 * int(_as_bool(truncated, "truncated"))
 
 
 def _as_bool(flag: Any, name: str) -> bool:
-    if type(flag) is bool:
-        return flag
+    if type(flag) is bool or type(flag) is np.bool_:
+        return bool(flag)
     array = np.asarray(flag)
     if array.size == 1 and array.dtype.kind in "biu" and array.item() in (0, 1):
         return bool(array.item())

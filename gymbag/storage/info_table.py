@@ -1,0 +1,177 @@
+"""The infos, or annotations, of a stream that is written: their kinds, and a column for each key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gymbag.columns import ArraySpec, Column, DataColumn, ScalarColumn, SparseColumn, ValueColumn
+from gymbag.info_kinds import (
+    MOST_COLUMNS,
+    MOST_KINDS,
+    NO_KIND,
+    NUMERIC,
+    RAGGED,
+    Form,
+    Kind,
+    Leaf,
+    array_name,
+    is_free,
+    to_json,
+)
+from gymbag.storage.plans import Part
+from gymbag.storage.stream import KIND_TABLES, ArraySource, read_kinds
+
+#: The part of a plan, the steps of a block that it is about (all of them, if a slice), and their rows.
+Chosen = tuple[Part, np.ndarray | slice, np.ndarray]
+
+
+class InfoTable:
+    """The kinds and columns of the infos of a stream.
+
+    Args:
+        store: Where they are.
+        name: "infos" or "annotations".
+
+    Attributes:
+        columns: The columns of the table of steps, by name.
+        new_columns: Those that came since `take_new` was called.
+        new_kinds: The rows for the table of kinds, likewise.
+    """
+
+    def __init__(self, store: ArraySource, name: str) -> None:
+        self._name = name
+        self._kinds = read_kinds(store, name)
+        self._numbers = {kind: number for number, kind in enumerate(self._kinds, 1)}
+        self.columns: dict[str, Column] = {}
+        dtypes = store.dtypes()
+        if f"{name}/kind" in dtypes:
+            self.begin()
+        elif name == "infos":
+            self.columns[name] = ValueColumn()
+        for leaf in (leaf for kind in self._kinds for leaf in kind if leaf.array is not None):
+            path = f"{name}/{leaf.array}"
+            if path in self.columns:
+                continue
+            if leaf.type in RAGGED:
+                self.columns[path] = DataColumn()
+            else:
+                self.columns[path] = SparseColumn(dtypes[path], store.read(path, 0, 0).shape[1:])
+        self.new_columns: dict[str, Column] = {}
+        self.new_kinds: list[bytes] = []
+
+    @property
+    def table(self) -> str:
+        """The name of the table of kinds."""
+        return KIND_TABLES[self._name]
+
+    def begin(self) -> None:
+        """Make sure that there are the columns that come before those of keys."""
+        for path, column in ((self._name, ValueColumn()), (f"{self._name}/kind", ScalarColumn(np.uint16))):
+            if path not in self.columns:
+                self._add(path, column)
+
+    def _add(self, path: str, column: Column) -> None:
+        self.columns[path] = self.new_columns[path] = column
+
+    def take_new(self) -> tuple[dict[str, Column], list[bytes]]:
+        """Return the columns, and the rows of the table of kinds, that came since this was last called."""
+        new = self.new_columns, self.new_kinds
+        self.new_columns, self.new_kinds = {}, []
+        return new
+
+    def bind(self, forms: Sequence[Form]) -> tuple[int, Kind] | None:
+        """Decide where the values of infos of these forms go: in columns as far as possible.
+
+        Returns:
+            The number of the kind, and the kind; or None if there is no room for another.
+        """
+        if not forms:
+            return NO_KIND, ()
+        self.begin()
+        kind = tuple(self._bind_leaf(form) for form in forms)
+        number = self._numbers.get(kind)
+        if number is None:
+            if len(self._kinds) >= MOST_KINDS:
+                return None
+            self._kinds.append(kind)
+            number = self._numbers[kind] = len(self._kinds)
+            self.new_kinds.append(to_json(kind))
+        return number, kind
+
+    def _bind_leaf(self, form: Form) -> Leaf:
+        if form.type not in NUMERIC | RAGGED:
+            return Leaf(form.path, form.type)
+        array = array_name(form.path)
+        if array is not None and self._has_room(f"{self._name}/{array}", form):
+            return Leaf(form.path, form.type, array)
+        return Leaf(form.path, "json")
+
+    def _has_room(self, path: str, form: Form) -> bool:
+        """Tell whether values of a form can go to the column of a name, which is made if there is none."""
+        column = self.columns.get(path)
+        if isinstance(column, SparseColumn):
+            return (form.dtype, form.shape) == (column.spec.dtype, column.spec.shape)
+        if column is not None:
+            return form.type in RAGGED
+        if len(self.columns) >= MOST_COLUMNS or not is_free(path, self.columns, self._name):
+            return False
+        self._add(path, DataColumn() if form.dtype is None else SparseColumn(form.dtype, form.shape))
+        return True
+
+    def values(self, chosen: Sequence[Chosen], kept: dict[int, Any], count: int) -> dict[str, Any]:
+        """Return the rows of all columns for the steps of a block, frozen.
+
+        Args:
+            chosen: The rows of the block, by plan.
+            kept: What they have aside; it is taken from there.
+            count: How many steps there are.
+        """
+        return {
+            path: self._values(path, column, chosen, kept, count) for path, column in self.columns.items()
+        }
+
+    def _values(
+        self, path: str, column: Column, chosen: Sequence[Chosen], kept: dict[int, Any], count: int
+    ) -> Any:
+        if isinstance(column, ScalarColumn):
+            kinds = np.empty(count, np.uint16)
+            for part, where, _ in chosen:
+                kinds[where] = part.number
+            return kinds
+        array = path[len(self._name) + 1 :]
+        found = []
+        for part, where, rows in chosen:
+            field, is_aside = part.columns.get(array, (None, True)) if array else (part.rest, True)
+            if field is not None:
+                found.append((where, _take_aside(rows[field], kept) if is_aside else rows[field]))
+        if isinstance(column, SparseColumn):
+            return _fill_rows(column.spec, found, count)
+        texts = [b""] * count
+        for where, values in found:
+            if isinstance(where, slice):
+                return values
+            for row, text in zip(where.tolist(), values, strict=True):
+                texts[row] = text
+        return texts
+
+
+def _take_aside(numbers: np.ndarray, kept: dict[int, Any]) -> list[bytes]:
+    return [kept.pop(number) for number in numbers.tolist()]
+
+
+def _fill_rows(spec: ArraySpec, found: Sequence[tuple[np.ndarray | slice, Any]], count: int) -> np.ndarray:
+    """Return rows of an array of which some have values: an array, or a list of their bytes."""
+    filled: np.ndarray | None = None
+    for where, values in found:
+        rows: np.ndarray = values
+        if isinstance(values, list):
+            rows = np.frombuffer(b"".join(values), spec.dtype).reshape(-1, *spec.shape)
+        if isinstance(where, slice):
+            return rows
+        if filled is None:
+            filled = np.full((count, *spec.shape), spec.fill_value)
+        filled[where] = rows
+    return np.full((count, *spec.shape), spec.fill_value) if filled is None else filled

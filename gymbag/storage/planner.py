@@ -1,0 +1,115 @@
+"""Finding the plan that packs a step, and making one when a new kind of step repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from gymbag.info_kinds import describe
+from gymbag.infos import InfoEncoder
+from gymbag.storage.events import MOST_PLANS, Events
+from gymbag.storage.info_table import InfoTable
+from gymbag.storage.plans import Example, Plan, UnfitError, signature_of
+
+# The first kinds of steps have a plan at once, so that a recording has columns from its first step on. After
+# these, only a kind that comes twice has one: an env may give each step a key of its own.
+_FIRST_PLANS = 32
+# How many kinds of steps without a plan are remembered.
+_MOST_SEEN = 1 << 12
+
+#: A plan, and what it makes of the info and the annotation of a step.
+Packed = tuple[Plan, Sequence[Any]]
+
+
+class Planner:
+    """Finds plans for steps.
+
+    Args:
+        events: Holds the plans.
+        tables: Decide where infos and annotations go.
+        encoders: Write infos and annotations as JSON.
+        change: Has all events taken, and no other thread take any, for as long as the context lasts.
+
+    Attributes:
+        plans: Those of steps without annotation that are known to have one, by the signature of the info.
+    """
+
+    def __init__(
+        self,
+        events: Events,
+        tables: tuple[InfoTable, InfoTable],
+        encoders: tuple[InfoEncoder, InfoEncoder],
+        change: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._events, self._tables, self._encoders, self._change = events, tables, encoders, change
+        self.plans: dict[Any, Plan] = {}
+        self._known: dict[Any, Plan] = {}  # by the forms of info and annotation
+        self._seen: set[Any] = set()
+
+    def find(self, info: Mapping[str, Any], annotation: Mapping[str, Any]) -> Packed:
+        """Return the plan of a step, and what it makes of its info and annotation."""
+        if not info and not annotation:
+            return self._events.plans[0], ()
+        plan = self.plans.get(_signature(info, annotation))
+        if plan is not None:
+            try:
+                return _pack(plan, info, annotation)
+            except UnfitError:
+                pass
+        return self.learn(info, annotation)
+
+    def learn(self, info: Mapping[str, Any], annotation: Mapping[str, Any]) -> Packed:
+        """Do as `find` for a step that no plan is known to fit."""
+        encode_info, encode_annotation = self._encoders
+        info, annotation = encode_info.storable(info), encode_annotation.storable(annotation)
+        signature, forms = _signature(info, annotation), (describe(info), describe(annotation))
+        plan = self._known.get(forms)
+        if plan is None and None not in forms and self._is_worth_a_plan(signature):
+            plan = self._make_plan((info, annotation), forms)
+        if plan is not None:
+            self.plans[signature] = plan
+            return _pack(plan, info, annotation)
+        if not annotation:
+            plan = self._events.plans[1]
+            return plan, plan.info.values(encode_info(info))
+        plan = self._known.get(None) or self._make_text_plan()
+        texts = encode_info(info), encode_annotation(annotation)
+        return plan, [*plan.info.values(texts[0]), *plan.annotation.values(texts[1])]
+
+    def _is_worth_a_plan(self, signature: Any) -> bool:
+        if len(self._known) < _FIRST_PLANS or signature in self._seen:
+            return len(self._events.plans) < MOST_PLANS
+        if len(self._seen) >= _MOST_SEEN:
+            self._seen.clear()
+        self._seen.add(signature)
+        return False
+
+    def _make_plan(self, dicts: tuple[Any, Any], forms: tuple[Any, Any]) -> Plan | None:
+        """Make a plan; return None if the table of kinds has no room for another."""
+        with self._change():
+            examples = []
+            for table, given, own, encoder in zip(self._tables, dicts, forms, self._encoders, strict=True):
+                bound = table.bind(own)
+                if bound is None:
+                    return None
+                number, kind = bound
+                examples.append(Example(given, number, own, kind, encoder.warn))
+            plan = self._known[forms] = self._events.add_plan(*examples)
+        return plan
+
+    def _make_text_plan(self) -> Plan:
+        """Make the plan of steps whose info and annotation are given as JSON text."""
+        with self._change():
+            self._tables[1].begin()
+            plan = self._known[None] = self._events.add_plan(None, None)
+        return plan
+
+
+def _signature(info: Mapping[str, Any], annotation: Mapping[str, Any]) -> Any:
+    return (signature_of(info), signature_of(annotation)) if annotation else signature_of(info)
+
+
+def _pack(plan: Plan, info: Mapping[str, Any], annotation: Mapping[str, Any]) -> Packed:
+    values = plan.info.values(info)
+    return plan, [*values, *plan.annotation.values(annotation)] if annotation else values

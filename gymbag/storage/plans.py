@@ -1,0 +1,256 @@
+"""How steps of one kind are packed: a row of bytes for each, in one call.
+
+A plan is made of an example: the first info that looked like that. For each of its leaves it knows what `struct`
+is to be given and where in the row that goes, and it notices an info that is of another kind, which then needs a
+plan of its own.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gymbag import json_values
+from gymbag.info_kinds import NO_KIND, Form, Kind, form_of
+
+# In place of a value that is kept aside its number.
+ASIDE, ASIDE_DTYPE = "Q", np.dtype(np.uint64)
+
+# Arrays of infos up to this size are packed, as long as a row of a plan has no more bytes than that.
+_SMALL_ARRAY, _LARGEST_ROW = 1 << 8, 1 << 12
+
+# The codes of the module `struct` for numbers that it takes as they are, by NumPy's kinds and bytes.
+_CODES = {
+    ("b", 1): "?",
+    ("f", 8): "d",
+    **{("i", size): code for size, code in ((1, "b"), (2, "h"), (4, "i"), (8, "q"))},
+    **{("u", size): code for size, code in ((1, "B"), (2, "H"), (4, "I"), (8, "Q"))},
+}
+
+#: Keeps a value of about so many bytes aside, and returns the number that leads to it.
+Keep = Callable[[Any, int], int]
+#: Makes of a value what `struct` takes.
+_Packer = Callable[[Any], Any]
+
+
+class UnfitError(Exception):
+    """A value is not what the plan of its step has room for."""
+
+
+def signature_of(info: Mapping[Any, Any]) -> tuple[Any, ...]:
+    """Return what infos must have in common to be packed by the same plan, as far as that is told quickly.
+
+    >>> signature_of({"lives": 3})
+    ('lives', <class 'str'>, <class 'int'>)
+    """
+    return (*info, *map(type, info), *map(type, info.values()))
+
+
+@dataclass(frozen=True)
+class Example:
+    """An info, or annotation, of the kind that a plan is to pack.
+
+    Attributes:
+        info: The dict.
+        number: Of its kind, in the table of kinds.
+        forms: What its leaves look like.
+        kind: Where their values go.
+        on_unstorable: Called for what inside a value has no JSON form.
+    """
+
+    info: Mapping[str, Any]
+    number: int
+    forms: Sequence[Form]
+    kind: Kind
+    on_unstorable: json_values.OnUnstorable
+
+
+@dataclass
+class Part:
+    """The part of a plan's rows that an info, or an annotation, takes.
+
+    Attributes:
+        number: Of the kind, in the table of kinds; `NO_KIND` if the dict is empty, or JSON as a whole.
+        values: Returns what to pack of a dict, or raises `UnfitError`.
+        format: For the module `struct`.
+        fields: The same for NumPy.
+        columns: For each array of the kind its field, and whether its values are kept aside.
+        rest: The field of the JSON of what is in no array, or None if there is none.
+    """
+
+    number: int = NO_KIND
+    values: Callable[[Any], Any] = dict.values
+    format: str = ""
+    fields: list[tuple[str, np.dtype[Any]]] = field(default_factory=list)
+    columns: dict[str, tuple[str, bool]] = field(default_factory=dict)
+    rest: str | None = None
+
+    def add_field(self, name: str, code: str, dtype: np.dtype[Any]) -> str:
+        """Add room for one value; return the name of its field."""
+        name = f"{name} {len(self.fields)}"
+        self.format += code
+        self.fields.append((name, dtype))
+        return name
+
+
+def part_of_text(name: str, keep: Keep) -> Part:
+    """Return the part for dicts that are given to `values` as JSON text."""
+    part = Part(values=lambda text: (keep(text, len(text)),))
+    part.rest = part.add_field(name, ASIDE, ASIDE_DTYPE)
+    return part
+
+
+def part_of(name: str, example: Example, keep: Keep, before: int) -> Part:
+    """Return the part for dicts like an example.
+
+    Args:
+        name: Distinguishes its fields from those of other parts.
+        example: The example.
+        keep: Keeps what is not packed.
+        before: How many bytes come before it.
+    """
+    part = Part(example.number)
+    packers: list[_Packer | None] = []
+    for form, leaf in zip(example.forms, example.kind, strict=True):
+        packer = None
+        if leaf.array is not None:
+            code, dtype, packer = _pack_leaf(form, before + struct.calcsize(f"={part.format}"))
+            part.columns[leaf.array] = part.add_field(name, code, dtype), code == ASIDE
+        packers.append(packer)
+    if any(leaf.type == "json" for leaf in example.kind):
+        part.rest = part.add_field(name, ASIDE, ASIDE_DTYPE)
+    aside = [number for number, (_, dtype) in enumerate(part.fields) if dtype is ASIDE_DTYPE]
+    is_plain = len(part.fields) == len(example.info) and not aside and not any(packers)
+    if not is_plain or any(len(form.path) > 1 for form in example.forms):
+        part.values = _InfoPacker(example, packers, aside, keep)
+    return part
+
+
+def _pack_leaf(form: Form, before: int) -> tuple[str, np.dtype[Any], _Packer | None]:
+    """Return how values of a form lie in a row, and what makes them of the values; None if `struct` does."""
+    if form.type == "str":
+        return ASIDE, ASIDE_DTYPE, lambda text: text.encode("utf-8", "surrogatepass")
+    if form.type == "bytes":
+        return ASIDE, ASIDE_DTYPE, None
+    dtype, shape = form.dtype, form.shape
+    assert dtype is not None
+    if form.type != "array":
+        code = _CODES.get((dtype.kind, dtype.itemsize))
+        # Of smaller floats `struct` would make doubles and back, which signaling NaNs do not survive.
+        return (f"{dtype.itemsize}s", dtype, bytes) if code is None else (code, dtype, None)
+    whole = np.dtype((dtype, shape))
+    is_small = whole.itemsize <= _SMALL_ARRAY and before + whole.itemsize <= _LARGEST_ROW
+    code, dtype_of_field = (f"{whole.itemsize}s", whole) if is_small else (ASIDE, ASIDE_DTYPE)
+    return code, dtype_of_field, lambda array: _array_bytes(array, dtype, shape)
+
+
+def _array_bytes(array: np.ndarray, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    if array.dtype != dtype or array.shape != shape:
+        raise UnfitError
+    return array.tobytes()
+
+
+class _InfoPacker:
+    """Returns what to pack of an info whose signature is that of an example.
+
+    Args:
+        example: The example.
+        packers: For each of its leaves.
+        aside: Which values are kept aside.
+        keep: Keeps them.
+    """
+
+    def __init__(
+        self, example: Example, packers: Sequence[_Packer | None], aside: Sequence[int], keep: Keep
+    ) -> None:
+        self._aside, self._keep, self._on_unstorable = aside, keep, example.on_unstorable
+        self._has_rest = any(leaf.type == "json" for leaf in example.kind)
+        leaves = list(zip(example.forms, example.kind, packers, strict=True))
+        self._entries = self._list_entries(example.info, leaves[::-1], 1)
+
+    def _list_entries(self, info: Mapping[str, Any], leaves: list[Any], depth: int) -> list[tuple[str, Any]]:
+        """List what is to be done with each value of a dict; leaves are taken from the end."""
+        entries: list[tuple[str, Any]] = []
+        for value in info.values():
+            form, leaf, packer = leaves[-1]
+            if len(form.path) > depth:
+                inner = self._list_entries(value, leaves, depth + 1)
+                entries.append(("dict", (signature_of(value), inner)))
+                continue
+            leaves.pop()
+            if leaf.array is not None:
+                entries.append(("pack", packer) if packer else ("plain", None))
+            else:
+                entries.append(("json", form.path) if leaf.type == "json" else ("nothing", None))
+        return entries
+
+    def __call__(self, info: Mapping[str, Any]) -> list[Any]:
+        values: list[Any] = []
+        texts: list[str] = []
+        self._read(self._entries, info, values, texts)
+        if self._has_rest:
+            values.append(f"[{','.join(texts)}]".encode("ascii"))
+        for number in self._aside:  # only now that the info is known to fit
+            values[number] = self._keep(values[number], len(values[number]))
+        return values
+
+    def _read(
+        self, entries: list[tuple[str, Any]], info: Mapping[str, Any], values: list[Any], texts: list[str]
+    ) -> None:
+        for value, (what, detail) in zip(info.values(), entries, strict=True):
+            if what == "plain":
+                values.append(value)
+            elif what == "pack":
+                values.append(detail(value))
+            elif what == "json":
+                texts.append(self._encode(value, detail))
+            elif what == "dict":
+                signature, inner = detail
+                if signature_of(value) != signature:
+                    raise UnfitError
+                self._read(inner, value, values, texts)
+            elif value:  # neither None nor an empty dict
+                raise UnfitError
+
+    def _encode(self, value: Any, path: tuple[str, ...]) -> str:
+        if form_of(value, path).type != "json":
+            raise UnfitError  # another plan has an array for it
+        try:
+            return json_values.encode(value, lambda inner, bad: self._on_unstorable((*path, *inner), bad))
+        except json_values.UnstorableError:
+            raise UnfitError from None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How steps of one kind are packed.
+
+    Attributes:
+        number: Its number.
+        pack: Packs a row; `struct.Struct.pack_into`.
+        size: Bytes of the row.
+        info: The part of the row that the info takes.
+        annotation: The part that the annotation takes.
+        dtype: Of the rows.
+    """
+
+    number: int
+    pack: Callable[..., None]
+    size: int
+    info: Part
+    annotation: Part
+    dtype: np.dtype[Any]
+
+
+def make_plan(
+    number: int, format: str, fields: Sequence[tuple[str, np.dtype[Any]]], info: Part, annotation: Part
+) -> Plan:
+    """Make a plan of its parts, and of what comes before them in all rows."""
+    row = struct.Struct(format + info.format + annotation.format)
+    dtype = np.dtype([*fields, *info.fields, *annotation.fields])
+    assert row.size == dtype.itemsize
+    return Plan(number, row.pack_into, row.size, info, annotation, dtype)
