@@ -26,7 +26,7 @@ from gymbag.columns import ArraySpec
 from gymbag.errors import RecordingError, SpaceError, StorageError
 from gymbag.infos import UnstorableInfoWarning
 from gymbag.storage.base import Reader, Writer
-from gymbag.storage.events import _LARGE_BLOCK_BYTES, _LISTED, _PACKED
+from gymbag.storage.events import _LARGE_BLOCK_BYTES, _PACKED, _WITH_OBJECTS
 from gymbag.storage.hdf5_reader import HDF5Reader
 from gymbag.storage.hdf5_store import rows_per_chunk
 from gymbag.storage.hdf5_writer import HDF5Writer
@@ -125,7 +125,7 @@ BORDERS = [
     # Chunks of this one are encoded by other threads.
     pytest.param(WIDE, [WIDE_CHUNK_ROWS - 7, 7, 5], id="wide"),
     pytest.param(IMAGE, [_LARGE_BLOCK_BYTES // 100_800 - 1, 1, 0, 1, 9, 10, 11, 1], id="images"),
-    pytest.param(space_case("Text"), [_LISTED - 1, 1, 1, _LISTED, 0, 20], id="ragged"),
+    pytest.param(space_case("Text"), [_WITH_OBJECTS - 1, 1, 1, _WITH_OBJECTS, 0, 20], id="ragged"),
     pytest.param(DISCRETE, [1] * (_PACKED + 6), id="episodes"),
 ]
 
