@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from gymbag.columns import LARGE_ROW_BYTES, Column
+from gymbag.columns import LARGE_ROW_BYTES, Column, NumberColumn
 from gymbag.storage.plans import ASIDE, ASIDE_DTYPE, Example, Part, Plan, make_plan, part_of, part_of_text
 
 # The outcome of a step is 0 if the episode goes on, else its `Ending`; that of a reset is this. A plan's number
@@ -41,6 +41,8 @@ _BLOCK_BYTES = 1 << 21
 # has to wait for more would be noticed.
 _LARGE_BLOCK_BYTES = 7 << 19
 
+_INTEGERS: frozenset[type] = frozenset((int, *(np.dtype(code).type for code in "bhilqBHILQ")))
+
 _ndarray = np.ndarray  # found faster than by way of its module
 
 
@@ -50,6 +52,7 @@ class Block:
 
     Attributes:
         observations: What each event returned: frozen values, or an array of their packing.
+        has_bytes: Whether frozen observations are bytes, rather than numbers.
         actions: What each step was given, likewise.
         rewards: float64.
         outcomes: uint8.
@@ -62,6 +65,7 @@ class Block:
     """
 
     observations: list[Any] | np.ndarray
+    has_bytes: bool
     actions: list[Any] | np.ndarray
     rewards: np.ndarray
     outcomes: np.ndarray
@@ -81,7 +85,7 @@ class Block:
         if not isinstance(self.observations, _ndarray):
             return [self.observations[event] for event in events.tolist()]
         rows = self.observations[events]
-        if rows.ndim == 1 and rows.dtype.names is None:
+        if not self.has_bytes:
             numbers: list[Any] = rows.tolist()
             return numbers
         data, size = rows.tobytes(), rows[:1].nbytes
@@ -110,7 +114,7 @@ class Events:
 
     A row counts once `end` has moved behind it. Who adds most of the rows does so by itself, if `takes_rows`:
 
-        plan.pack(buffer, end, observation, action, reward, time, plan.number * PLAN_UNIT + outcome, *values)
+        plan.pack(buffer, end, observation, action, reward, time, plan.code + outcome, *values)
 
     then moves `end` on by `stride`, and has the events taken when it has come to `due`.
 
@@ -122,8 +126,14 @@ class Events:
 
     Attributes:
         takes_rows: Whether observations and actions are packed, rather than kept aside.
-        plans: The plans, by their numbers. The first is for steps without info and annotation, the second for
-            those with an info that is given as text.
+        is_ready: Whether a step may be added without further ado; for whoever records to say.
+        freeze_observation: Of the column of the observations.
+        freeze_action: Of the column of the actions.
+        plain_actions: The types of actions that are added as they are: numbers, which nobody can change, and
+            which are checked as they are packed.
+        known: Plans by the signatures of steps: that of the info, or a pair with that of the annotation.
+        plain: The plan of steps without info and annotation.
+        plans: All plans. The second is for steps with an info that is given as text.
         buffer: The rows.
         stride: How far one row lies behind the other: the size of the largest plan's.
         end: Where the next row goes.
@@ -140,9 +150,20 @@ class Events:
     """
 
     __slots__ = (
-        *("_fields", "_format", "_has_aside", "_kept", "_kept_bytes", "_limit", "_most", "_null_action"),
+        *(
+            "_fields",
+            "_format",
+            "_has_aside",
+            "_has_bytes",
+            "_kept",
+            "_kept_bytes",
+            "_limit",
+            "_most",
+            "_null_action",
+        ),
         *("_numbers", "_steps", "_taken", "_whole_steps"),
-        *("buffer", "due", "end", "plans", "stride", "takes_rows"),
+        *("buffer", "due", "end", "freeze_action", "freeze_observation", "is_ready", "known"),
+        *("plain", "plain_actions", "plans", "stride", "takes_rows"),
     )
 
     def __init__(self, observations: Column, actions: Column, steps: int = 0, whole_steps: int = 1) -> None:
@@ -160,13 +181,19 @@ class Events:
         names = ("observation", "action", "reward", "time", "code")
         numbers = map(np.dtype, (np.float64, np.float64, np.uint16))
         self._fields = list(zip(names, (*dtypes, *numbers), strict=True))
+        self._has_bytes = formats[0].endswith("s")
         self._null_action: Any = b"" if formats[1].endswith("s") else 0  # `struct` fills up with zeros
         self._kept: dict[int, Any] = {}
         self._kept_bytes = 0
         self._numbers = itertools.count()
+        self.is_ready = False
+        self.freeze_observation, self.freeze_action = observations.freeze, actions.freeze
+        is_number = isinstance(actions, NumberColumn) and self.takes_rows
+        self.plain_actions = _INTEGERS if is_number else frozenset()
+        self.known: dict[Any, Plan] = {}
         self.plans: list[Plan] = []
         self.stride = self.end = self._taken = 0
-        self._add_plan(Part(), Part())
+        self.plain = self._add_plan(Part(), Part())
         self._add_plan(part_of_text("info", self.keep), Part())
 
     def add_plan(self, info: Example | None, annotation: Example | None) -> Plan:
@@ -186,7 +213,7 @@ class Events:
         return self._add_plan(*parts)
 
     def _add_plan(self, info: Part, annotation: Part) -> Plan:
-        plan = make_plan(len(self.plans), self._format, self._fields, info, annotation)
+        plan = make_plan(len(self.plans) * PLAN_UNIT, self._format, self._fields, info, annotation)
         if plan.size > self.stride:
             assert self.end == self._taken
             self._make_buffer(plan.size)
@@ -218,7 +245,7 @@ class Events:
         texts = self.keep((arguments, info), len(arguments) + len(info)) if arguments or info else -1
         if self._has_aside[0]:
             observation = self.keep(observation, 0)
-        self._pack(self.plans[0], observation, self._null_action, float(texts), time, RESET, ())
+        self._pack(self.plain, observation, self._null_action, float(texts), time, RESET, ())
 
     def add_step(
         self,
@@ -245,8 +272,7 @@ class Events:
         self, plan: Plan, observation: Any, action: Any, reward: float, time: float, outcome: int, values: Any
     ) -> None:
         end = self.end
-        code = plan.number * PLAN_UNIT + outcome
-        plan.pack(self.buffer, end, observation, action, reward, time, code, *values)
+        plan.pack(self.buffer, end, observation, action, reward, time, plan.code + outcome, *values)
         self.end = end + self.stride
 
     @property
@@ -267,7 +293,7 @@ class Events:
         """Do as `take`, but some of the latest events may be left for the next block."""
         start, end = self._taken, self.end
         if self._whole_steps > 1 and end < self._limit:
-            is_step = _rows(self.buffer, start, end, self.stride, self.plans[0])["code"] % PLAN_UNIT != RESET
+            is_step = _rows(self.buffer, start, end, self.stride, self.plain)["code"] % PLAN_UNIT != RESET
             ends = np.flatnonzero(is_step & ((self._steps + np.cumsum(is_step)) % self._whole_steps == 0))
             if len(ends):
                 end = start + (int(ends[-1]) + 1) * self.stride
@@ -285,7 +311,7 @@ class Events:
             self._taken = end
         self._kept_bytes = 0
         self.due = min(self._taken + self._most * self.stride, self._limit)
-        rows = _rows(data, 0, len(data), self.stride, self.plans[0])
+        rows = _rows(data, 0, len(data), self.stride, self.plain)
         outcomes, rewards = (rows["code"] % PLAN_UNIT).astype(np.uint8), rows["reward"]
         resets = {
             event: (b"", b"") if rewards[event] < 0 else self._kept.pop(int(rewards[event]))
@@ -301,7 +327,7 @@ class Events:
             actions = [None if event in resets else self._kept.pop(number) for event, number in numbers]
         plans = rows["code"] // PLAN_UNIT
         return Block(
-            *(observations, actions, rewards, outcomes, rows["time"], plans, resets),
+            *(observations, self._has_bytes, actions, rewards, outcomes, rows["time"], plans, resets),
             *(self._kept, data, self.stride),
         )
 

@@ -30,9 +30,6 @@ class Planner:
         tables: Decide where infos and annotations go.
         encoders: Write infos and annotations as JSON.
         change: Has all events taken, and no other thread take any, for as long as the context lasts.
-
-    Attributes:
-        plans: Those of steps without annotation that are known to have one, by the signature of the info.
     """
 
     def __init__(
@@ -43,15 +40,14 @@ class Planner:
         change: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._events, self._tables, self._encoders, self._change = events, tables, encoders, change
-        self.plans: dict[Any, Plan] = {}
-        self._known: dict[Any, Plan] = {}  # by the forms of info and annotation
+        self._made: dict[Any, Plan] = {}  # by the forms of info and annotation
         self._seen: set[Any] = set()
 
     def find(self, info: Mapping[str, Any], annotation: Mapping[str, Any]) -> Packed:
         """Return the plan of a step, and what it makes of its info and annotation."""
         if not info and not annotation:
-            return self._events.plans[0], ()
-        plan = self.plans.get(_signature(info, annotation))
+            return self._events.plain, ()
+        plan = self._events.known.get(_signature(info, annotation))
         if plan is not None:
             try:
                 return _pack(plan, info, annotation)
@@ -64,21 +60,21 @@ class Planner:
         encode_info, encode_annotation = self._encoders
         info, annotation = encode_info.storable(info), encode_annotation.storable(annotation)
         signature, forms = _signature(info, annotation), (describe(info), describe(annotation))
-        plan = self._known.get(forms)
+        plan = self._made.get(forms)
         if plan is None and None not in forms and self._is_worth_a_plan(signature):
             plan = self._make_plan((info, annotation), forms)
         if plan is not None:
-            self.plans[signature] = plan
+            self._events.known[signature] = plan
             return _pack(plan, info, annotation)
         if not annotation:
             plan = self._events.plans[1]
-            return plan, plan.info.values(encode_info(info))
-        plan = self._known.get(None) or self._make_text_plan()
+            return plan, plan.values(encode_info(info))
+        plan = self._made.get(None) or self._make_text_plan()
         texts = encode_info(info), encode_annotation(annotation)
-        return plan, [*plan.info.values(texts[0]), *plan.annotation.values(texts[1])]
+        return plan, [*plan.values(texts[0]), *plan.annotation.values(texts[1])]
 
     def _is_worth_a_plan(self, signature: Any) -> bool:
-        if len(self._known) < _FIRST_PLANS or signature in self._seen:
+        if len(self._made) < _FIRST_PLANS or signature in self._seen:
             return len(self._events.plans) < MOST_PLANS
         if len(self._seen) >= _MOST_SEEN:
             self._seen.clear()
@@ -95,14 +91,14 @@ class Planner:
                     return None
                 number, kind = bound
                 examples.append(Example(given, number, own, kind, encoder.warn))
-            plan = self._known[forms] = self._events.add_plan(*examples)
+            plan = self._made[forms] = self._events.add_plan(*examples)
         return plan
 
     def _make_text_plan(self) -> Plan:
         """Make the plan of steps whose info and annotation are given as JSON text."""
         with self._change():
             self._tables[1].begin()
-            plan = self._known[None] = self._events.add_plan(None, None)
+            plan = self._made[None] = self._events.add_plan(None, None)
         return plan
 
 
@@ -111,5 +107,5 @@ def _signature(info: Mapping[str, Any], annotation: Mapping[str, Any]) -> Any:
 
 
 def _pack(plan: Plan, info: Mapping[str, Any], annotation: Mapping[str, Any]) -> Packed:
-    values = plan.info.values(info)
+    values = plan.values(info)
     return plan, [*values, *plan.annotation.values(annotation)] if annotation else values

@@ -225,21 +225,23 @@ class _InfoPacker:
             raise UnfitError from None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How steps of one kind are packed.
 
     Attributes:
-        number: Its number.
+        code: What distinguishes its rows.
         pack: Packs a row; `struct.Struct.pack_into`.
+        values: Returns what to pack of an info, or raises `UnfitError`.
         size: Bytes of the row.
         info: The part of the row that the info takes.
         annotation: The part that the annotation takes.
         dtype: Of the rows.
     """
 
-    number: int
+    code: int
     pack: Callable[..., None]
+    values: Callable[[Any], Any]
     size: int
     info: Part
     annotation: Part
@@ -247,10 +249,10 @@ class Plan:
 
 
 def make_plan(
-    number: int, format: str, fields: Sequence[tuple[str, np.dtype[Any]]], info: Part, annotation: Part
+    code: int, format: str, fields: Sequence[tuple[str, np.dtype[Any]]], info: Part, annotation: Part
 ) -> Plan:
     """Make a plan of its parts, and of what comes before them in all rows."""
     row = struct.Struct(format + info.format + annotation.format)
     dtype = np.dtype([*fields, *info.fields, *annotation.fields])
     assert row.size == dtype.itemsize
-    return Plan(number, row.pack_into, row.size, info, annotation, dtype)
+    return Plan(code, row.pack_into, info.values, row.size, info, annotation, dtype)

@@ -83,7 +83,6 @@ class StreamWriter:
         self._encode_arguments = InfoEncoder("reset argument ")
         self._annotation: dict[str, Any] = {}  # of the step to come
         self._in_episode = False
-        self._in_steps = False  # and the dtypes are decided
         self._episode: _OpenEpisode | None = None  # as of the events that are written
         self._has_news = False  # since everything was last kept
         self._ended: list[tuple[Any, ...]] = []  # rows of the table of episodes, for the store
@@ -118,7 +117,6 @@ class StreamWriter:
     def _open(self, observations: Mapping[str, np.dtype[Any]], actions: Mapping[str, np.dtype[Any]]) -> None:
         column = self._observation_column = self._observation_column.with_dtypes(observations)
         self._action_column = self._action_column.with_dtypes(actions)
-        self._freeze_observation, self._freeze_action = column.freeze, self._action_column.freeze
         columns = step_columns(column, self._action_column)
         for table in self._info_tables:
             columns.update(table.columns)
@@ -131,9 +129,6 @@ class StreamWriter:
         self._events = Events(column, self._action_column, self._rows, whole_rows)
         encoders = self._encode_info, self._encode_annotation
         self._planner = Planner(self._events, self._info_tables, encoders, self._without_events)
-        is_number = isinstance(self._action_column, NumberColumn) and self._events.takes_rows
-        # Actions that need not be copied, and are checked as they are packed.
-        self._plain_actions = _INTEGERS if is_number else frozenset()
         # Keeping large rows takes who records too long: it is left to the heartbeat.
         self._soon = math.inf if is_large else _SOON * self._flush_seconds
         self._due: float = self.kept_at + self._soon
@@ -173,7 +168,7 @@ class StreamWriter:
                 self._store.widen(changed)
                 latest = None if self._latest is None else columns[0].thaw(self._latest)
                 self._open(*dtypes)
-                self._latest = None if latest is None else self._freeze_observation(latest)
+                self._latest = None if latest is None else self._events.freeze_observation(latest)
             except Exception as error:
                 self._fail(error)
 
@@ -197,17 +192,20 @@ class StreamWriter:
         if not self._dtypes_decided:
             self._make_room(observation)
         try:
-            frozen = self._freeze_observation(observation)
+            frozen = self._events.freeze_observation(observation)
         except LossyCastError:
             self._make_room(observation)
-            frozen = self._freeze_observation(observation)
-        self._in_episode, self._in_steps = True, self._dtypes_decided and self.failure is None
-        self._annotation = {}
+            frozen = self._events.freeze_observation(observation)
+        self._in_episode, self._annotation = True, {}
+        self._events.is_ready = self._dtypes_decided and self.failure is None
         if self.failure is not None:
             return  # what comes is let go
         self._events.add_reset(frozen, time, arguments, encoded)
         if self._events.is_full:
             self.on_full_block()
+
+    def _freeze(self, observation: Any, action: Any) -> tuple[Any, Any]:
+        return self._events.freeze_observation(observation), self._events.freeze_action(action)
 
     @contextmanager
     def _without_events(self) -> Iterator[None]:
@@ -220,6 +218,7 @@ class StreamWriter:
         """See `Writer.annotate`."""
         self._check_process()
         self._annotation = {**self._annotation, **nested.copy(dict(values))}
+        self._events.is_ready = False
 
     def write_step(
         self,
@@ -235,21 +234,22 @@ class StreamWriter:
         if self.failure is None:
             self._write_step(time, observation, action, reward, _as_outcome(terminated, truncated), info)
         if terminated or truncated:
-            self._in_episode = self._in_steps = False
+            self._in_episode = False
+        self._events.is_ready = self._in_episode and self.failure is None
         if self._events.is_full:
             self.on_full_block()
 
     def _write_step(
         self, time: float, observation: Any, action: Any, reward: Any, outcome: int, info: Mapping[str, Any]
     ) -> None:
-        if not self._in_steps:
+        if not (self._in_episode and self._dtypes_decided):
             self._begin_steps(observation, action)
         reward = _as_float(reward)
         try:
-            frozen = self._freeze_observation(observation), self._freeze_action(action)
+            frozen = self._freeze(observation, action)
         except LossyCastError:
             self._make_room(observation, action)
-            frozen = self._freeze_observation(observation), self._freeze_action(action)
+            frozen = self._freeze(observation, action)
         annotation, self._annotation = self._annotation, {}
         plan, values = self._planner.find(info, annotation)
         try:
@@ -271,34 +271,35 @@ class StreamWriter:
         def step_and_write(action: Any) -> Any:
             if not state.in_episode:
                 state.refuse()
-            # The env may change an action that is an array, so it is copied first.
-            is_ready = self._in_steps and not self._annotation
-            try:
-                given = action if type(action) in self._plain_actions else self._freeze_action(action)
-            except SpaceError:
-                is_ready = False
-            if not is_ready:
-                given = nested.copy(action)
+            events = self._events
+            is_ready, given = events.is_ready, action
+            if type(action) not in events.plain_actions:
+                try:  # the env may change it
+                    given = events.freeze_action(action)
+                except SpaceError:
+                    is_ready = False
+                if not is_ready:
+                    given = nested.copy(action)
             try:
                 observation, reward, terminated, truncated, info = result = env.step(action)
                 time = clock()
                 if is_ready and takes_all and type(info) is dict:
                     # Most steps are of a kind that is known. They are packed here, without further calls.
                     try:
-                        events = self._events
-                        plan, values = events.plans[0], ()
-                        if info:
-                            plan = self._planner.plans[(*info, *map(type, info), *map(type, info.values()))]
-                            values = plan.info.values(info)
-                        outcome = 0
-                        if terminated is not False or truncated is not False:
+                        if terminated is False and truncated is False:
+                            outcome = 0
+                        else:
                             outcome = _as_outcome(terminated, truncated)
                         if type(reward) not in _FLOATS:
                             reward = _as_float(reward)
-                        frozen = self._freeze_observation(observation)
+                        if info:
+                            plan = events.known[(*info, *map(type, info), *map(type, info.values()))]
+                            values = plan.values(info)
+                        else:
+                            plan, values = events.plain, ()
+                        frozen = events.freeze_observation(observation)
                         if events.takes_rows:
-                            end = events.end
-                            code = plan.number * PLAN_UNIT + outcome
+                            end, code = events.end, plan.code + outcome
                             plan.pack(events.buffer, end, frozen, given, reward, time, code, *values)
                             events.end = end = end + events.stride
                         else:
@@ -308,11 +309,11 @@ class StreamWriter:
                         pass
                     else:
                         if outcome:
-                            self._in_episode = self._in_steps = state.in_episode = False
+                            self._in_episode = events.is_ready = state.in_episode = False
                         if end >= events.due:
                             self.on_full_block()
                         return result
-                if is_ready and type(action) not in self._plain_actions:
+                if is_ready and type(action) not in events.plain_actions:
                     given = self._action_column.thaw(given)
                 self.write_step(time, observation, given, reward, terminated, truncated, choose_info(info))
             except BaseException:
@@ -328,7 +329,7 @@ class StreamWriter:
     def leave_to_parent(self) -> None:
         """Record no more, in a process that was forked from the one that records."""
         self._parent = os.getppid()
-        self._in_episode = self._in_steps = False
+        self._in_episode = self._events.is_ready = False
         self._lock = threading.Lock()  # another thread of the parent may have held it
 
     @property
@@ -348,7 +349,7 @@ class StreamWriter:
         if not self._in_episode:
             raise RecordingError("expected write_reset() before write_step(): no episode is under way")
         self._make_room(observation, action)
-        self._dtypes_decided = self._in_steps = True
+        self._dtypes_decided = True
 
     def finish(self) -> None:
         """Keep the open episode, if any, unfinished, and everything else.
@@ -407,7 +408,7 @@ class StreamWriter:
     def _fail(self, error: Exception) -> None:
         # What comes is let go.
         self.failure = error
-        self._in_steps = False
+        self._events.is_ready = False
         self._ended.clear()
 
     def _open_rows(self) -> dict[str, Rows]:
@@ -546,7 +547,6 @@ def _as_float(reward: Any) -> float:
 # Numbers that a double holds exactly, and `struct` takes as they are.
 _FLOATS = frozenset((float, np.float64, np.float32, bool, np.bool_, np.int32, np.int16, np.int8, np.uint8))
 _EXACT = 1 << 53
-_INTEGERS = frozenset((int, *(np.dtype(code).type for code in "bhilqBHILQ")))
 
 
 def _as_outcome(terminated: Any, truncated: Any) -> int:
