@@ -112,7 +112,7 @@ def _rows(buffer: Any, start: int, end: int, stride: int, plan: Plan) -> np.ndar
 class Events:
     """Collects resets and steps.
 
-    A row counts once `end` has moved behind it. Who adds most of the rows does so by itself, if `takes_rows`:
+    A row counts once `end` has moved behind it. Who adds most of the rows does so by itself, if `is_ready`:
 
         plan.pack(buffer, end, observation, action, reward, time, plan.code + outcome, *values)
 
@@ -125,14 +125,15 @@ class Events:
         whole_steps: `take_block` gives so many steps, counted from the very first, or a multiple.
 
     Attributes:
-        takes_rows: Whether observations and actions are packed, rather than kept aside.
-        is_ready: Whether a step may be added without further ado; for whoever records to say.
+        takes_rows: Whether observations and actions are packed, and not kept aside.
+        is_ready: Whether the next step may be packed without further ado, as far as is known before it.
         freeze_observation: Of the column of the observations.
         freeze_action: Of the column of the actions.
         plain_actions: The types of actions that are added as they are: numbers, which nobody can change, and
             which are checked as they are packed.
         known: Plans by the signatures of steps: that of the info, or a pair with that of the annotation.
-        plain: The plan of steps without info and annotation.
+        plain: The plan of steps without info and annotation; its code is 0.
+        pack_plain: What it packs rows with.
         plans: All plans. The second is for steps with an info that is given as text.
         buffer: The rows.
         stride: How far one row lies behind the other: the size of the largest plan's.
@@ -163,6 +164,7 @@ class Events:
         ),
         *("_numbers", "_steps", "_taken", "_whole_steps"),
         *("buffer", "due", "end", "freeze_action", "freeze_observation", "is_ready", "known"),
+        "pack_plain",
         *("plain", "plain_actions", "plans", "stride", "takes_rows"),
     )
 
@@ -194,6 +196,7 @@ class Events:
         self.plans: list[Plan] = []
         self.stride = self.end = self._taken = 0
         self.plain = self._add_plan(Part(), Part())
+        self.pack_plain = self.plain.pack
         self._add_plan(part_of_text("info", self.keep), Part())
 
     def add_plan(self, info: Example | None, annotation: Example | None) -> Plan:

@@ -197,7 +197,7 @@ class StreamWriter:
             self._make_room(observation)
             frozen = self._events.freeze_observation(observation)
         self._in_episode, self._annotation = True, {}
-        self._events.is_ready = self._dtypes_decided and self.failure is None
+        self._find_out_if_ready()
         if self.failure is not None:
             return  # what comes is let go
         self._events.add_reset(frozen, time, arguments, encoded)
@@ -214,11 +214,16 @@ class StreamWriter:
             self._take_events()
             yield
 
+    def _find_out_if_ready(self) -> None:
+        """Say whether the next step may be packed without further ado, if it is of a kind that is known."""
+        is_known = self._in_episode and self._dtypes_decided and not self._annotation
+        self._events.is_ready = is_known and self._events.takes_rows and self.failure is None
+
     def annotate(self, values: Mapping[str, Any]) -> None:
         """See `Writer.annotate`."""
         self._check_process()
         self._annotation = {**self._annotation, **nested.copy(dict(values))}
-        self._events.is_ready = False
+        self._find_out_if_ready()
 
     def write_step(
         self,
@@ -235,7 +240,7 @@ class StreamWriter:
             self._write_step(time, observation, action, reward, _as_outcome(terminated, truncated), info)
         if terminated or truncated:
             self._in_episode = False
-        self._events.is_ready = self._in_episode and self.failure is None
+        self._find_out_if_ready()
         if self._events.is_full:
             self.on_full_block()
 
@@ -292,19 +297,15 @@ class StreamWriter:
                             outcome = _as_outcome(terminated, truncated)
                         if type(reward) not in _FLOATS:
                             reward = _as_float(reward)
+                        frozen = events.freeze_observation(observation)
+                        end = events.end
                         if info:
                             plan = events.known[(*info, *map(type, info), *map(type, info.values()))]
-                            values = plan.values(info)
+                            row = frozen, given, reward, time, plan.code + outcome
+                            plan.pack(events.buffer, end, *row, *plan.values(info))
                         else:
-                            plan, values = events.plain, ()
-                        frozen = events.freeze_observation(observation)
-                        if events.takes_rows:
-                            end, code = events.end, plan.code + outcome
-                            plan.pack(events.buffer, end, frozen, given, reward, time, code, *values)
-                            events.end = end = end + events.stride
-                        else:
-                            events.add_step(frozen, given, reward, time, outcome, plan, values)
-                            end = events.end
+                            events.pack_plain(events.buffer, end, frozen, given, reward, time, outcome)
+                        events.end = end = end + events.stride
                     except (KeyError, UnfitError, LossyCastError, struct.error):
                         pass
                     else:
