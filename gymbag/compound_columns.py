@@ -31,6 +31,7 @@ class StructColumn(Column):
 
     def __init__(self, columns: Mapping[str, Column]) -> None:
         self.columns = dict(columns)
+        self._freezes = [column.freeze for column in self.columns.values()]
         self._row = _join_packings([column.packing for column in self.columns.values()])
 
     @property
@@ -57,9 +58,8 @@ class StructColumn(Column):
         }
 
     def freeze(self, value: Any) -> bytes | tuple[Any, ...]:
-        columns = self.columns.values()
-        pairs = zip(columns, self.items_of(value), strict=True)
-        return self._join([column.freeze(item) for column, item in pairs])
+        pairs = zip(self._freezes, self.items_of(value), strict=True)
+        return self._join([freeze(item) for freeze, item in pairs])
 
     def _join(self, frozen: list[Any]) -> bytes | tuple[Any, ...]:
         """Make one frozen value of those of the items: a row of bytes if they have a fixed size."""
@@ -144,17 +144,6 @@ class DictColumn(StructColumn):
     def __init__(self, keys: Sequence[Any], columns: Mapping[str, Column]) -> None:
         super().__init__(columns)
         self.keys = tuple(keys)
-        self._freezes = [
-            (key, column.freeze) for key, column in zip(self.keys, columns.values(), strict=True)
-        ]
-
-    def freeze(self, value: Any) -> bytes | tuple[Any, ...]:
-        if type(value) is dict and len(value) == len(self.keys):
-            try:
-                return self._join([freeze(value[key]) for key, freeze in self._freezes])
-            except KeyError:
-                pass  # raised with more words below
-        return super().freeze(value)
 
     def items_of(self, value: Any) -> list[Any]:
         try:

@@ -135,7 +135,7 @@ class ChunkReader:
         """Return the filter mask of a chunk, and what stands in the file for it."""
         try:
             return self._array.read_chunk(begin)
-        except (OSError, RuntimeError):  # never written, or damaged: HDF5 can tell
+        except (OSError, RuntimeError, MemoryError):  # never written, or damaged: HDF5 can tell
             return -1, b""
 
     def _check_not_zeroed(self, start: int, stop: int) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from gymbag.columns import LARGE_ROW_BYTES, Column, NumberColumn
-from gymbag.storage.plans import ASIDE, ASIDE_DTYPE, Example, Part, Plan, make_plan, part_of, part_of_text
+from gymbag.storage.plans import ASIDE, Example, Part, Plan, make_plan, part_of, part_of_text
 
 # The outcome of a step is 0 if the episode goes on, else its `Ending`; that of a reset is this. A plan's number
 # stands above it in the code of an event.
@@ -91,17 +91,15 @@ class Block:
         data, size = rows.tobytes(), rows[:1].nbytes
         return [data[row * size : (row + 1) * size] for row in range(len(rows))]
 
-    def observations_before(self, latest: Any) -> list[Any] | np.ndarray:
-        """Return what came before each event, given what came before the first, frozen; None for nothing."""
-        observations = self.observations
+    def observations_before(self, events: np.ndarray, latest: Any) -> list[Any] | np.ndarray:
+        """Return what came before some events, given what came before the first of all, frozen."""
+        observations: Any = self.observations
         if not isinstance(observations, _ndarray):
-            return [latest, *observations[:-1]]
-        before = np.empty_like(observations)
-        before[1:] = observations[:-1]
-        if isinstance(latest, bytes):
-            before[:1] = np.frombuffer(latest, observations.dtype).reshape(before[:1].shape)
-        elif latest is not None:
-            before[0] = latest
+            return [observations[event - 1] if event else latest for event in events.tolist()]
+        before: np.ndarray = observations[events - 1]
+        if len(events) and events[0] == 0:
+            first = before[:1]
+            first[...] = np.frombuffer(latest, first.dtype).reshape(first.shape) if self.has_bytes else latest
         return before
 
 
@@ -177,8 +175,7 @@ class Events:
         most = _PACKED if self.takes_rows else _WITH_OBJECTS
         self._most = max(1, min(most, most_bytes // max(row_bytes, 1)))
         self._steps, self._whole_steps = steps, whole_steps if 2 * whole_steps <= self._most else 1
-        formats = [ASIDE if packing is None else packing.format for packing in packings]
-        dtypes = [ASIDE_DTYPE if packing is None else packing.dtype for packing in packings]
+        formats, dtypes = zip(*(packing or ASIDE for packing in packings), strict=True)
         self._format = f"={''.join(formats)}ddH"
         names = ("observation", "action", "reward", "time", "code")
         numbers = map(np.dtype, (np.float64, np.float64, np.uint16))

@@ -46,6 +46,8 @@ class InfoTable:
         self._kinds = read_kinds(store, name)
         self._numbers = {kind: number for number, kind in enumerate(self._kinds, 1)}
         self.columns: dict[str, Column] = {}
+        self.new_columns: dict[str, Column] = {}
+        self.new_kinds: list[bytes] = []
         dtypes = store.dtypes()
         if f"{name}/kind" in dtypes:
             self.begin()
@@ -59,8 +61,7 @@ class InfoTable:
                 self.columns[path] = DataColumn()
             else:
                 self.columns[path] = SparseColumn(dtypes[path], store.read(path, 0, 0).shape[1:])
-        self.new_columns: dict[str, Column] = {}
-        self.new_kinds: list[bytes] = []
+        self.take_new()  # the store has all of these
 
     @property
     def table(self) -> str:
@@ -112,10 +113,10 @@ class InfoTable:
     def _has_room(self, path: str, form: Form) -> bool:
         """Tell whether values of a form can go to the column of a name, which is made if there is none."""
         column = self.columns.get(path)
-        if isinstance(column, SparseColumn):
-            return (form.dtype, form.shape) == (column.spec.dtype, column.spec.shape)
         if column is not None:
-            return form.type in RAGGED
+            if not isinstance(column, SparseColumn):
+                return form.type in RAGGED
+            return form.type in NUMERIC and (form.dtype, form.shape) == (column.spec.dtype, column.spec.shape)
         if len(self.columns) >= MOST_COLUMNS or not is_free(path, self.columns, self._name):
             return False
         self._add(path, DataColumn() if form.dtype is None else SparseColumn(form.dtype, form.shape))

@@ -10,7 +10,7 @@ from gymbag.info_kinds import describe
 from gymbag.infos import InfoEncoder
 from gymbag.storage.events import MOST_PLANS, Events
 from gymbag.storage.info_table import InfoTable
-from gymbag.storage.plans import Example, Plan, UnfitError, signature_of
+from gymbag.storage.plans import Example, Plan, UnfitError, deep_signature_of, signature_of
 
 # The first kinds of steps have a plan at once, so that a recording has columns from its first step on. After
 # these, only a kind that comes twice has one: an env may give each step a key of its own.
@@ -40,7 +40,7 @@ class Planner:
         change: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._events, self._tables, self._encoders, self._change = events, tables, encoders, change
-        self._made: dict[Any, Plan] = {}  # by the forms of info and annotation
+        self._made: dict[Any, Plan] = {}  # by all that tells the kinds of info and annotation apart
         self._seen: set[Any] = set()
 
     def find(self, info: Mapping[str, Any], annotation: Mapping[str, Any]) -> Packed:
@@ -60,9 +60,12 @@ class Planner:
         encode_info, encode_annotation = self._encoders
         info, annotation = encode_info.storable(info), encode_annotation.storable(annotation)
         signature, forms = _signature(info, annotation), (describe(info), describe(annotation))
-        plan = self._made.get(forms)
+        kind = forms, deep_signature_of(info), deep_signature_of(annotation)
+        plan = self._made.get(kind)
         if plan is None and None not in forms and self._is_worth_a_plan(signature):
             plan = self._make_plan((info, annotation), forms)
+            if plan is not None:
+                self._made[kind] = plan
         if plan is not None:
             self._events.known[signature] = plan
             return _pack(plan, info, annotation)
@@ -91,8 +94,7 @@ class Planner:
                     return None
                 number, kind = bound
                 examples.append(Example(given, number, own, kind, encoder.warn))
-            plan = self._made[forms] = self._events.add_plan(*examples)
-        return plan
+            return self._events.add_plan(*examples)
 
     def _make_text_plan(self) -> Plan:
         """Make the plan of steps whose info and annotation are given as JSON text."""

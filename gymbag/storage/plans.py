@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from gymbag import json_values
+from gymbag.columns import Packing
 from gymbag.info_kinds import NO_KIND, Form, Kind, form_of
 
-# In place of a value that is kept aside its number.
-ASIDE, ASIDE_DTYPE = "Q", np.dtype(np.uint64)
+#: How the number lies in a row that is there in place of a value that is kept aside.
+ASIDE = Packing("Q", np.dtype(np.uint64))
 
 # Arrays of infos up to this size are packed, as long as a row of a plan has no more bytes than that.
 _SMALL_ARRAY, _LARGEST_ROW = 1 << 8, 1 << 12
@@ -48,6 +49,12 @@ def signature_of(info: Mapping[Any, Any]) -> tuple[Any, ...]:
     ('lives', <class 'str'>, <class 'int'>)
     """
     return (*info, *map(type, info), *map(type, info.values()))
+
+
+def deep_signature_of(info: Mapping[Any, Any]) -> tuple[Any, ...]:
+    """Return the signatures of an info and of all dicts in it."""
+    inner = [deep_signature_of(value) for value in info.values() if isinstance(value, dict)]
+    return (signature_of(info), *inner)
 
 
 @dataclass(frozen=True)
@@ -89,18 +96,18 @@ class Part:
     columns: dict[str, tuple[str, bool]] = field(default_factory=dict)
     rest: str | None = None
 
-    def add_field(self, name: str, code: str, dtype: np.dtype[Any]) -> str:
+    def add_field(self, name: str, packing: Packing) -> str:
         """Add room for one value; return the name of its field."""
         name = f"{name} {len(self.fields)}"
-        self.format += code
-        self.fields.append((name, dtype))
+        self.format += packing.format
+        self.fields.append((name, packing.dtype))
         return name
 
 
 def part_of_text(name: str, keep: Keep) -> Part:
     """Return the part for dicts that are given to `values` as JSON text."""
     part = Part(values=lambda text: (keep(text, len(text)),))
-    part.rest = part.add_field(name, ASIDE, ASIDE_DTYPE)
+    part.rest = part.add_field(name, ASIDE)
     return part
 
 
@@ -115,43 +122,49 @@ def part_of(name: str, example: Example, keep: Keep, before: int) -> Part:
     """
     part = Part(example.number)
     packers: list[_Packer | None] = []
+    aside: list[int] = []
     for form, leaf in zip(example.forms, example.kind, strict=True):
         packer = None
         if leaf.array is not None:
-            code, dtype, packer = _pack_leaf(form, before + struct.calcsize(f"={part.format}"))
-            part.columns[leaf.array] = part.add_field(name, code, dtype), code == ASIDE
+            packing, packer = _pack_leaf(form, before + struct.calcsize(f"={part.format}"))
+            if packing is ASIDE:
+                aside.append(len(part.fields))
+            part.columns[leaf.array] = part.add_field(name, packing), packing is ASIDE
         packers.append(packer)
     if any(leaf.type == "json" for leaf in example.kind):
-        part.rest = part.add_field(name, ASIDE, ASIDE_DTYPE)
-    aside = [number for number, (_, dtype) in enumerate(part.fields) if dtype is ASIDE_DTYPE]
-    is_plain = len(part.fields) == len(example.info) and not aside and not any(packers)
-    if not is_plain or any(len(form.path) > 1 for form in example.forms):
+        aside.append(len(part.fields))
+        part.rest = part.add_field(name, ASIDE)
+    is_flat = all(len(form.path) == 1 for form in example.forms) and len(part.fields) == len(packers)
+    if not is_flat or aside:
         part.values = _InfoPacker(example, packers, aside, keep)
+    elif any(packers):
+        part.values = lambda info: [
+            value if pack is None else pack(value) for value, pack in zip(info.values(), packers, strict=True)
+        ]
     return part
 
 
-def _pack_leaf(form: Form, before: int) -> tuple[str, np.dtype[Any], _Packer | None]:
+def _pack_leaf(form: Form, before: int) -> tuple[Packing, _Packer | None]:
     """Return how values of a form lie in a row, and what makes them of the values; None if `struct` does."""
     if form.type == "str":
-        return ASIDE, ASIDE_DTYPE, lambda text: text.encode("utf-8", "surrogatepass")
+        return ASIDE, lambda text: text.encode("utf-8", "surrogatepass")
     if form.type == "bytes":
-        return ASIDE, ASIDE_DTYPE, None
+        return ASIDE, None
     dtype, shape = form.dtype, form.shape
     assert dtype is not None
     if form.type != "array":
         code = _CODES.get((dtype.kind, dtype.itemsize))
         # Of smaller floats `struct` would make doubles and back, which signaling NaNs do not survive.
-        return (f"{dtype.itemsize}s", dtype, bytes) if code is None else (code, dtype, None)
+        return (Packing(f"{dtype.itemsize}s", dtype), bytes) if code is None else (Packing(code, dtype), None)
     whole = np.dtype((dtype, shape))
     is_small = whole.itemsize <= _SMALL_ARRAY and before + whole.itemsize <= _LARGEST_ROW
-    code, dtype_of_field = (f"{whole.itemsize}s", whole) if is_small else (ASIDE, ASIDE_DTYPE)
-    return code, dtype_of_field, lambda array: _array_bytes(array, dtype, shape)
 
+    def pack_array(array: np.ndarray) -> bytes:
+        if array.dtype != dtype or array.shape != shape:
+            raise UnfitError
+        return array.tobytes()
 
-def _array_bytes(array: np.ndarray, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    if array.dtype != dtype or array.shape != shape:
-        raise UnfitError
-    return array.tobytes()
+    return Packing(f"{whole.itemsize}s", whole) if is_small else ASIDE, pack_array
 
 
 class _InfoPacker:
@@ -185,7 +198,7 @@ class _InfoPacker:
             if leaf.array is not None:
                 entries.append(("pack", packer) if packer else ("plain", None))
             else:
-                entries.append(("json", form.path) if leaf.type == "json" else ("nothing", None))
+                entries.append(("json", form) if leaf.type == "json" else ("nothing", None))
         return entries
 
     def __call__(self, info: Mapping[str, Any]) -> list[Any]:
@@ -216,11 +229,13 @@ class _InfoPacker:
             elif value:  # neither None nor an empty dict
                 raise UnfitError
 
-    def _encode(self, value: Any, path: tuple[str, ...]) -> str:
-        if form_of(value, path).type != "json":
-            raise UnfitError  # another plan has an array for it
+    def _encode(self, value: Any, form: Form) -> str:
+        if form_of(value, form.path) != form:
+            raise UnfitError  # another plan may have an array for it
         try:
-            return json_values.encode(value, lambda inner, bad: self._on_unstorable((*path, *inner), bad))
+            return json_values.encode(
+                value, lambda inner, bad: self._on_unstorable((*form.path, *inner), bad)
+            )
         except json_values.UnstorableError:
             raise UnfitError from None
 

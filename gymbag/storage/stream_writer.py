@@ -109,6 +109,7 @@ class StreamWriter:
             store.create(missing)
         TableWriter(store, sessions).write({"sessions": [facts]})
         self._rows = store.length("rewards")
+        self._kinds: dict[str, TableWriter] = {}  # of the tables of kinds, by name
         self._info_tables = InfoTable(store, "infos"), InfoTable(store, "annotations")
         self._open(under(existing, "observations"), under(existing, "actions"))
         self._dtypes_decided = self._rows > 0
@@ -448,12 +449,12 @@ class StreamWriter:
         self._create_columns()
         is_step = block.outcomes != RESET
         # Row t has the observation before action t, which came with the event before.
-        before = block.observations_before(self._latest)
+        before = block.observations_before(np.flatnonzero(is_step), self._latest)
         self._note_episodes(block, is_step)
-        values = (before, block.actions, block.rewards, block.outcomes, block.times)
+        values = (block.actions, block.rewards, block.outcomes, block.times)
         if not is_step.all():
             values = tuple(choose(each, is_step) for each in values)
-        before, actions, rewards, outcomes, times = values
+        actions, rewards, outcomes, times = values
         count = len(before)
         if count:
             rows = {
@@ -507,10 +508,12 @@ class StreamWriter:
                     path: self._rows for path in specs if path not in is_ragged and not path.startswith(name)
                 }
                 self._store.create(specs, rows)
-                self._steps.add(columns)
+                self._steps.add(columns, are_new=True)
             if kinds:
-                column = {table.table: DataColumn()}
-                TableWriter(self._store, column).write({table.table: kinds})
+                name = table.table
+                if name not in self._kinds:
+                    self._kinds[name] = TableWriter(self._store, {name: DataColumn()})
+                self._kinds[name].write({name: kinds})
 
     def _note_episodes(self, block: Block, is_step: np.ndarray) -> None:
         """Take note of the episodes that begin or end in a block, and of its last observation."""

@@ -21,12 +21,12 @@ class TableWriter:
         self._ends: dict[str, int] = {}
         self.add(columns)
 
-    def add(self, columns: Mapping[str, Column]) -> None:
-        """Take on columns, which the store has."""
+    def add(self, columns: Mapping[str, Column], are_new: bool = False) -> None:
+        """Take on columns, which the store has; those that are new have no values in their rows."""
         self._columns.update(columns)
         for path, spec in array_specs(columns).items():
             if spec.cumulative:
-                length = self._store.length(path)
+                length = 0 if are_new else self._store.length(path)
                 self._ends[path] = int(self._store.read(path, length - 1, length)[0]) if length else 0
 
     def pack(self, rows: Mapping[str, Any]) -> dict[str, Rows]:
