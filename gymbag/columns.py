@@ -156,7 +156,7 @@ class Column(ABC):
 
     @property
     def packing(self) -> Packing | None:
-        """How frozen values lie in a row of bytes; None if they have no fixed size, or are too large for that."""
+        """How frozen values lie in a row of bytes; None if they have no fixed size, or are too large."""
         return None
 
     def dtypes(self) -> dict[str, np.dtype[Any]]:

@@ -31,7 +31,11 @@ class StructColumn(Column):
 
     def __init__(self, columns: Mapping[str, Column]) -> None:
         self.columns = dict(columns)
-        self._freezes = [column.freeze for column in self.columns.values()]
+        self._children = list(self.columns.values())
+        # Numbers are checked as they are packed.
+        self._freezes: list[Callable[[Any], Any] | None] = [
+            None if isinstance(column, NumberColumn) else column.freeze for column in self._children
+        ]
         self._row = _join_packings([column.packing for column in self.columns.values()])
 
     @property
@@ -58,12 +62,14 @@ class StructColumn(Column):
         }
 
     def freeze(self, value: Any) -> bytes | tuple[Any, ...]:
-        pairs = zip(self._freezes, self.items_of(value), strict=True)
-        return self._join([freeze(item) for freeze, item in pairs])
-
-    def _join(self, frozen: list[Any]) -> bytes | tuple[Any, ...]:
-        """Make one frozen value of those of the items: a row of bytes if they have a fixed size."""
-        return self._row[0].pack(*frozen) if self._row else tuple(frozen)
+        items = self.items_of(value)
+        if not self._row:
+            return tuple([column.freeze(item) for column, item in zip(self._children, items, strict=True)])
+        pack, pairs = self._row[0].pack, zip(self._freezes, items, strict=True)
+        try:
+            return pack(*[item if freeze is None else freeze(item) for freeze, item in pairs])
+        except struct.error:  # something else than a number, or too large a one
+            return pack(*[column.freeze(item) for column, item in zip(self._children, items, strict=True)])
 
     def _transpose(self, frozen: Any) -> Iterable[Any]:
         """Return the frozen values of each item, or arrays of them."""
@@ -164,7 +170,7 @@ class TupleColumn(StructColumn):
     """Values of a Tuple space."""
 
     def items_of(self, value: Any) -> Sequence[Any]:
-        if isinstance(value, tuple | list) and len(value) == len(self.columns):
+        if (type(value) is tuple or isinstance(value, tuple | list)) and len(value) == len(self.columns):
             return value
         raise SpaceError(f"expected a tuple of {len(self.columns)} items, found {value!r}")
 

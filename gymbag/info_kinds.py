@@ -147,7 +147,7 @@ def array_name(path: Sequence[str]) -> str | None:
 
 
 def is_free(path: str, taken: Collection[str], above: str) -> bool:
-    """Tell whether an array may have that path: none may lie where another needs a group, or the other way round.
+    """Tell whether an array may have that path: none may lie where another needs a group, nor the reverse.
 
     Args:
         path: The path.

@@ -131,9 +131,9 @@ class RecordingWrapper:
     def annotate(self, **values: Any) -> None:
         """Keep values with the step that comes next: what the agent knew when it chose the action.
 
-        They are stored under `annotations/KEY`, in the rows of the steps, and change nothing of what the env is
-        given or returns. Values of the same key replace those given before; if the episode is cut before the
-        next step, they are dropped.
+        They are stored under `annotations/KEY`, in the rows of the steps, and change nothing of what the env
+        is given or returns. Values of the same key replace those given before; if the episode is cut before
+        the next step, they are dropped.
 
         Args:
             values: Any values an info can hold, by name, such as `policy_value=0.5`.

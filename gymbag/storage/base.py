@@ -139,8 +139,8 @@ class Writer(ABC):
     def annotate(self, values: Mapping[str, Any]) -> None:
         """Keep values with the next step that is written, besides what the env gives.
 
-        Values of the same key replace those given before. Without a next step, as the episode is cut, they are
-        dropped.
+        Values of the same key replace those given before. Without a next step, as the episode is cut, they
+        are dropped.
 
         Args:
             values: Any values an info can hold, by name.

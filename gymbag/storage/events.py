@@ -4,10 +4,10 @@ An event is a row of bytes in a buffer, packed in one call:
 
     observation  action  reward  time  code  |  values of the info  values of the annotation
 
-All events have the first part. The second is laid out by the plan of the step (see `plans`), whose number is in
-the code, next to the outcome. Values of no fixed size, and large ones, are kept aside; their row has a number that
-leads to them. A buffer lies in the processor's cache, becomes arrays without a look at each value, and leaves
-nothing behind to be freed: a small env notices the difference.
+All events have the first part. The second is laid out by the plan of the step (see `plans`), whose code is
+that of the event, but for the outcome. Values of no fixed size, and large ones, are kept aside; their row has a
+number that leads to them. A buffer lies in the processor's cache, becomes arrays without a look at each
+value, and leaves nothing behind to be freed: a small env notices the difference.
 
 One thread adds events. Another may take them meanwhile, if it is the only one to do so.
 """
@@ -25,15 +25,15 @@ import numpy as np
 from gymbag.columns import LARGE_ROW_BYTES, Column, NumberColumn
 from gymbag.storage.plans import ASIDE, Example, Part, Plan, make_plan, part_of, part_of_text
 
-# The outcome of a step is 0 if the episode goes on, else its `Ending`; that of a reset is this. A plan's number
-# stands above it in the code of an event.
+# The outcome of a step is 0 if the episode goes on, else its `Ending`; that of a reset is this. The code of
+# an event is that of its plan, a multiple of the unit, plus its outcome.
 RESET = 4
 PLAN_UNIT = 8
 #: How many plans there may be.
 MOST_PLANS = 1 << 12
 
-# How many events make a block: of those with objects, which cost memory each, and of those without. What is done
-# for each block is not in the processor's cache by then, so that few are better.
+# How many events make a block: of those with objects, which cost memory each, and of those without. What is
+# done for each block is not in the processor's cache by then, so that few are better.
 _WITH_OBJECTS, _PACKED = 1 << 10, 1 << 13
 # A block is full, too, with about this many bytes of values, or of what is kept aside.
 _BLOCK_BYTES = 1 << 21
@@ -245,7 +245,9 @@ class Events:
         texts = self.keep((arguments, info), len(arguments) + len(info)) if arguments or info else -1
         if self._has_aside[0]:
             observation = self.keep(observation, 0)
-        self._pack(self.plain, observation, self._null_action, float(texts), time, RESET, ())
+        end = self.end
+        self.pack_plain(self.buffer, end, observation, self._null_action, texts, time, RESET)
+        self.end = end + self.stride
 
     def add_step(
         self,
@@ -266,11 +268,6 @@ class Events:
             observation = self.keep(observation, 0)
         if self._has_aside[1]:
             action = self.keep(action, 0)
-        self._pack(plan, observation, action, reward, time, outcome, values)
-
-    def _pack(
-        self, plan: Plan, observation: Any, action: Any, reward: float, time: float, outcome: int, values: Any
-    ) -> None:
         end = self.end
         plan.pack(self.buffer, end, observation, action, reward, time, plan.code + outcome, *values)
         self.end = end + self.stride

@@ -1,8 +1,8 @@
 """Names and format version of gymbag's HDF5 files; `docs/format.md`, "The tree" and on, specifies them.
 
 NAME                          a group for each data set, named after the env; a "/" nests groups
-|   attributes                format "gymbag", format_version "1.0" or "1.1", needs_gymbag (of 1.1), description,
-|                             observation_space and action_space (JSON), checksum of these three
+|   attributes                format "gymbag", format_version "1.0" or "1.1", needs_gymbag (of 1.1),
+|                             description, observation_space and action_space (JSON), checksum of these three
 |-- observations              the table of steps, N rows each; a nested space has a group of
 |-- actions                   arrays, and ragged values a group with ends (see `columns`)
 |-- rewards, terminated, truncated, times
@@ -282,8 +282,8 @@ def read_identity(group: h5py.Group) -> tuple[str, Description, Description, str
         if not _is_ours(version):
             needed = read_text(group, "needs_gymbag") if "needs_gymbag" in group.attrs else "a newer version"
             raise StorageError(
-                f"{group.file.filename}: expected format version {FORMAT_VERSION} or older in {name!r}, found "
-                f"{version}; install gymbag {needed} or later to read it"
+                f"{group.file.filename}: expected format version {FORMAT_VERSION} or older in {name!r}, "
+                f"found {version}; install gymbag {needed} or later to read it"
             )
         texts = _read_checked(group)
         spaces = [json_values.decode(texts[f"{kind}_space"]) for kind in ("observation", "action")]

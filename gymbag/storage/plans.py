@@ -1,8 +1,8 @@
 """How steps of one kind are packed: a row of bytes for each, in one call.
 
-A plan is made of an example: the first info that looked like that. For each of its leaves it knows what `struct`
-is to be given and where in the row that goes, and it notices an info that is of another kind, which then needs a
-plan of its own.
+A plan is made of an example: the first info that looked like that. For each of its leaves it knows what
+`struct` is to be given and where in the row that goes, and it notices an info that is of another kind, which
+then needs a plan of its own.
 """
 
 from __future__ import annotations

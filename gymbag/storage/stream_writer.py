@@ -20,7 +20,6 @@ from gymbag.columns import (
     Column,
     DataColumn,
     LossyCastError,
-    NumberColumn,
     Rows,
     ValueColumn,
     promote,
@@ -30,7 +29,7 @@ from gymbag.episode import Ending
 from gymbag.errors import RecordingError, SpaceError
 from gymbag.infos import InfoEncoder
 from gymbag.storage.base import RecordingState
-from gymbag.storage.events import PLAN_UNIT, RESET, Block, Events, choose
+from gymbag.storage.events import RESET, Block, Events, choose
 from gymbag.storage.info_table import InfoTable
 from gymbag.storage.planner import Planner
 from gymbag.storage.plans import Plan, UnfitError
@@ -555,6 +554,8 @@ _EXACT = 1 << 53
 
 def _as_outcome(terminated: Any, truncated: Any) -> int:
     """Return the `Ending` of an episode that ends so, or 0 if it goes on."""
+    if type(terminated) is bool and type(truncated) is bool:
+        return terminated + 2 * truncated
     return int(_as_bool(terminated, "terminated")) + 2 * int(_as_bool(truncated, "truncated"))
 
 
