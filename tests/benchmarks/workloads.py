@@ -71,7 +71,7 @@ FULL = Scale(
 # Checks that everything runs; its figures mean little.
 QUICK = Scale(
     pairs=1,
-    recording_share=1 / 250,
+    recording_share=1 / 200,
     cartpole_steps=500,
     frames=40,
     slow_pairs=1,
