@@ -23,7 +23,7 @@ def test_quick_run_fills_every_table(tmp_path: Path) -> None:
     )
     assert result.returncode == 0, f"benchmarks failed:\n{result.stdout}"
     sections = result.stdout.split("\n## ")[1:]
-    assert len(sections) == 12
+    assert len(sections) == 13
     for section in sections:
         # What was measured comes last but one, before the target; "not installed" rows have nothing there.
         assert re.search(r"\d \|[^|]*\|$", section, re.MULTILINE), f"nothing measured in:\n{section}"

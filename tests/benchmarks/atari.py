@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 import report
 from atari_process import D4RL_ATARI, GYMBAG, GYMBAG_COMPAT, Found, measured
-from benchmarks import TARGET, Row, Table
+from made_up_envs import SEED
 from measure import STATUS
 from recordings import Recordings
-from workloads import FULL, SEED, Scale
+from table import TARGET, Row, Table
+from workloads import FULL, Scale
 
 PADDING_ROWS = 3
 BATCH_SIZES = (32, 256)

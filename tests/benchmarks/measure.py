@@ -41,12 +41,14 @@ class Pairs:
     Attributes:
         first: Seconds of the first of each pair.
         second: Seconds of the second.
+        difference: Second less first, the median of each pair's.
         ratio: Second to first, the median of each pair's ratio: a machine that slows down meanwhile, as
             shared ones do, slows both runs of a pair.
     """
 
     first: float
     second: float
+    difference: float
     ratio: float
 
 
@@ -54,8 +56,9 @@ def time_pairs(first: Prepare, second: Prepare, count: int) -> Pairs:
     """Time two things in turn."""
     pairs = [(_time_prepared(first), _time_prepared(second)) for _ in range(count)]
     firsts, seconds = zip(*pairs, strict=True)
+    differences = [second - first for first, second in pairs]
     ratios = [second / first for first, second in pairs]
-    return Pairs(*map(statistics.median, (firsts, seconds, ratios)))
+    return Pairs(*map(statistics.median, (firsts, seconds, differences, ratios)))
 
 
 def _time_prepared(prepare: Prepare) -> float:

@@ -78,11 +78,15 @@ class NaiveRecorder(gymnasium.Wrapper[Any, Any, Any, Any]):
         super().close()
 
 
+def episode_bounds(file: h5py.File) -> Iterator[tuple[int, int]]:
+    """Return the first row of each episode, and the row after its last."""
+    ended = file["terminated"][:] | file["truncated"][:]
+    return itertools.pairwise(sorted({0, *(np.flatnonzero(ended) + 1).tolist(), len(ended)}))
+
+
 def read_naive(path: Path) -> Iterator[Iterable[Any]]:
     """Yield the episodes, each an iterable of rows."""
     with h5py.File(path) as file:
         columns = [file[name] for name in COLUMNS]
-        last_rows = np.flatnonzero(file["terminated"][:] | file["truncated"][:])
-        bounds = sorted({0, *(last_rows + 1).tolist(), len(columns[0])})
-        for start, stop in itertools.pairwise(bounds):
+        for start, stop in episode_bounds(file):
             yield zip(*(column[start:stop] for column in columns), strict=True)

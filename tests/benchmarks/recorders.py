@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from collecting import CollectingRecorder
 from naive import NaiveRecorder
 from original import OriginalRecorder
 from workloads import Workload, actions_of, play
@@ -94,6 +95,9 @@ BARE = Recorder("bare", lambda env, folder: env)
 GYMBAG = Recorder("gymbag", _start_gymbag)
 GYMBAG_ZSTD = Recorder("gymbag, zstd", partial(_start_gymbag, compression="zstd"), packages=("zstandard",))
 NAIVE = Recorder("h5py by hand", lambda env, folder: NaiveRecorder(env, folder / FILENAME))
+COLLECTING = Recorder(
+    "h5py by hand, infos as columns", lambda env, folder: CollectingRecorder(env, folder / FILENAME)
+)
 ORIGINAL = Recorder(
     "Gymbag 0.4.9", lambda env, folder: OriginalRecorder(env, folder / FILENAME), packages=("tables",)
 )

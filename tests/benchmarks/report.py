@@ -9,12 +9,12 @@ from importlib import metadata
 from pathlib import Path
 
 import h5py
-from benchmarks import RATIO, Cell, Row, Table
+from table import RATIO, Cell, Row, Table
 
 COMMAND = "python tests/benchmarks/run.py"
 PLOT = Path("_static/benchmarks.svg")  # beside the page
 _PACKAGES = (
-    *("numpy", "gymnasium", "ale-py", "opencv-python-headless"),
+    *("numpy", "gymnasium", "mujoco", "ale-py", "opencv-python-headless"),
     *("deflate", "isal", "zstandard", "minari", "tables"),
 )
 

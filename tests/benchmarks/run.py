@@ -1,7 +1,7 @@
 """Measures gymbag against bare envs, its targets and its peers: `python tests/benchmarks/run.py`.
 
 Tables are printed as they are measured. With `--output docs/benchmarks.md` they also become a page of the
-documentation, with a plot beside it. Everything takes about twenty minutes, and 8 GB of memory for Atari
+documentation, with a plot beside it. Everything takes about half an hour, and 8 GB of memory for Atari
 data. A package that is not installed is named in its row.
 """
 
@@ -15,12 +15,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import atari
-import benchmarks
+import reading_tables
+import recording_tables
 import report
 from recordings import Recordings
 from workloads import FULL, QUICK
 
-TABLES = [*benchmarks.TABLES, *atari.TABLES]
+TABLES = [*recording_tables.TABLES, *reading_tables.TABLES, *atari.TABLES]
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

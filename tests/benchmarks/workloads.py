@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import functools
 import itertools
-import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
-import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.envs.registration import find_highest_version
+from made_up_envs import SEED, AntLike, Instant
 
-SEED = 1
 # Actions are made beforehand, so that making them is not timed. Long runs use them over and over; short ones
 # must not, as compression would find out.
 DISTINCT_ACTIONS = 100_000
@@ -24,9 +23,9 @@ class Scale:
     """How many steps and repetitions to measure; slow recorders get fewer."""
 
     pairs: int
+    recording_share: float  # of the steps that the table of recording has for each env
     cartpole_steps: int
     frames: int
-    ant_steps: int
     slow_pairs: int
     slow_steps: int
     step_times: int  # frames to time one by one
@@ -34,7 +33,9 @@ class Scale:
     size_steps: int
     dataset_steps: int
     dataset_frames: int
-    long_episodes: int  # of the long file, each of LONG_EPISODE_STEPS
+    info_steps: int  # of envs that give infos
+    many_info_steps: int  # with many keys each
+    long_episodes: int  # of the long file, each of `Instant.EPISODE_STEPS`
     random_episodes: int
     openings: int
     atari_rows: int  # of an epoch
@@ -45,10 +46,10 @@ class Scale:
 
 
 FULL = Scale(
-    pairs=7,
+    pairs=5,
+    recording_share=1,
     cartpole_steps=100_000,
     frames=2_240,
-    ant_steps=50_000,
     slow_pairs=3,
     slow_steps=20_000,
     step_times=20_000,
@@ -56,6 +57,8 @@ FULL = Scale(
     size_steps=20_000,
     dataset_steps=1_000_000,
     dataset_frames=20_000,
+    info_steps=20_000,
+    many_info_steps=20_000,
     long_episodes=100_000,
     random_episodes=200,
     openings=20,
@@ -68,9 +71,9 @@ FULL = Scale(
 # Checks that everything runs; its figures mean little.
 QUICK = Scale(
     pairs=1,
+    recording_share=1 / 200,
     cartpole_steps=500,
     frames=40,
-    ant_steps=500,
     slow_pairs=1,
     slow_steps=200,
     step_times=40,
@@ -78,6 +81,8 @@ QUICK = Scale(
     size_steps=500,
     dataset_steps=1_000,
     dataset_frames=40,
+    info_steps=200,
+    many_info_steps=100,
     long_episodes=100,
     random_episodes=10,
     openings=2,
@@ -135,87 +140,62 @@ def play(env: Any, actions: Iterable[Any], reset_options: dict[str, Any] | None 
         done = terminated or truncated
 
 
-class AntLike(gymnasium.Env[Any, Any]):
-    """Steps that take as long, and give as much, as those of MuJoCo's Ant.
-
-    Args:
-        as_dict: Whether observations are dicts of four arrays rather than one array.
-        with_infos: Whether infos hold ten numbers, like those of Ant.
-    """
-
-    STEP_SECONDS = 20e-6
-    EPISODE_STEPS = 1_000
-    PARTS = (("positions", 13), ("velocities", 14), ("forces", 48), ("torques", 30))
-    INFO_KEYS = (
-        *("x_position", "y_position", "distance_from_origin", "x_velocity", "y_velocity"),
-        *("reward_forward", "reward_ctrl", "reward_contact", "reward_survive", "reward_total"),
-    )
-
-    def __init__(self, as_dict: bool = False, with_infos: bool = False) -> None:
-        self.action_space = Box(-1.0, 1.0, (8,), np.float32)
-        parts = {name: Box(-np.inf, np.inf, (size,), np.float64) for name, size in self.PARTS}
-        size = sum(size for _, size in self.PARTS)
-        self.observation_space = Dict(parts) if as_dict else Box(-np.inf, np.inf, (size,), np.float64)
-        self._as_dict, self._with_infos = as_dict, with_infos
-        self._states = np.random.default_rng(SEED).normal(size=(4_096, size))
-        self._steps = 0
-
-    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
-        self._steps = 0
-        return self._observe(), self._inform()
-
-    def step(self, action: Any) -> Any:
-        end = time.perf_counter() + self.STEP_SECONDS
-        self._steps += 1
-        observation, info = self._observe(), self._inform()
-        while time.perf_counter() < end:
-            pass
-        return observation, 1.0, False, self._steps == self.EPISODE_STEPS, info
-
-    def _observe(self) -> Any:
-        state = self._states[self._steps].copy()
-        if not self._as_dict:
-            return state
-        ends = itertools.accumulate(size for _, size in self.PARTS)
-        return {name: state[end - size : end] for (name, size), end in zip(self.PARTS, ends, strict=True)}
-
-    def _inform(self) -> dict[str, Any]:
-        return dict(zip(self.INFO_KEYS, self._states[self._steps], strict=False)) if self._with_infos else {}
+def _plain(name: str) -> Workload:
+    return Workload(name, functools.partial(gymnasium.make, name))
 
 
-class Instant(gymnasium.Env[Any, Any]):
-    """Steps that take no time, to make long files."""
-
-    EPISODE_STEPS = 100
-
-    def __init__(self) -> None:
-        self.action_space = Discrete(2)
-        self.observation_space = Box(-np.inf, np.inf, (4,), np.float32)
-        self._observations = list(np.random.default_rng(SEED).normal(size=(1_000, 4)).astype(np.float32))
-        self._steps = self._total = 0
-
-    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
-        self._steps = 0
-        return self._observations[0], {}
-
-    def step(self, action: Any) -> Any:
-        self._steps += 1
-        self._total += 1
-        ends = self._steps == self.EPISODE_STEPS
-        return self._observations[self._total % 1_000], 1.0, ends, False, {}
+def _newest(name: str) -> Workload:
+    """Return an env whose version differs between the releases of gymnasium."""
+    return _plain(f"{name}-v{find_highest_version(None, name)}")
 
 
-def _make_breakout() -> Any:
+def _make_mujoco(name: str) -> Any:
+    import mujoco
+
+    # Else MuJoCo writes to a file in the working folder, too.
+    mujoco.set_mju_user_warning(_warn_of_mujoco)
+    return gymnasium.make(name)
+
+
+def _warn_of_mujoco(message: str) -> None:
+    if "is deprecated" not in message:  # as some words in gymnasium's models are
+        warnings.warn(message, RuntimeWarning, stacklevel=1)
+
+
+def _mujoco(name: str) -> Workload:
+    return Workload(name, functools.partial(_make_mujoco, name), ("mujoco",))
+
+
+def _make_breakout(observation_type: str) -> Any:
     import ale_py
 
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
     gymnasium.register_envs(ale_py)
-    return gymnasium.make("ALE/Breakout-v5", obs_type="rgb")
+    return gymnasium.make("ALE/Breakout-v5", obs_type=observation_type)
 
 
-CARTPOLE = Workload("CartPole-v1", functools.partial(gymnasium.make, "CartPole-v1"))
-BREAKOUT = Workload("ALE/Breakout-v5", _make_breakout, ("ale_py",))
-ANT = Workload("Ant-like", AntLike)
-ANT_DICT = Workload("Ant-like, observations are dicts", functools.partial(AntLike, as_dict=True))
-ANT_INFOS = Workload("Ant-like, infos of ten numbers", functools.partial(AntLike, with_infos=True))
+CARTPOLE = _plain("CartPole-v1")
+MOUNTAIN_CAR = _plain("MountainCar-v0")
+ACROBOT = _plain("Acrobot-v1")
+MOUNTAIN_CAR_CONTINUOUS = _plain("MountainCarContinuous-v0")
+PENDULUM = _plain("Pendulum-v1")
+FROZEN_LAKE = _plain("FrozenLake-v1")
+CLIFF_WALKING = _newest("CliffWalking")
+TAXI = _newest("Taxi")
+BLACKJACK = _plain("Blackjack-v1")
+HALF_CHEETAH = _mujoco("HalfCheetah-v5")
+HOPPER = _mujoco("Hopper-v5")
+WALKER = _mujoco("Walker2d-v5")
+SWIMMER = _mujoco("Swimmer-v5")
+REACHER = _mujoco("Reacher-v5")
+INVERTED_PENDULUM = _mujoco("InvertedPendulum-v5")
+ANT = _mujoco("Ant-v5")
+HUMANOID = _mujoco("Humanoid-v5")
+BREAKOUT = Workload("ALE/Breakout-v5", functools.partial(_make_breakout, "rgb"), ("ale_py",))
+BREAKOUT_RAM = Workload("ALE/Breakout-v5, RAM", functools.partial(_make_breakout, "ram"), ("ale_py",))
+ANT_LIKE = Workload("Ant-like", AntLike)
+ANT_LIKE_DICT = Workload("Ant-like, observations are dicts", functools.partial(AntLike, as_dict=True))
+ANT_LIKE_INFOS = Workload("Ant-like, infos of ten numbers", functools.partial(AntLike, with_infos=True))
 INSTANT = Workload("Instant", Instant)
+TEN_INFOS = Workload("Instant, infos of ten floats", functools.partial(Instant, info_keys=10))
+MANY_INFOS = Workload("Instant, infos of 200 floats", functools.partial(Instant, info_keys=200))
