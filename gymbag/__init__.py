@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from gymbag.testing.comparison import Comparison, compare
     from gymbag.testing.generate import generate_monotonic, generate_random
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"
 
 _MODULES = {
     "ChoiceError": "errors",

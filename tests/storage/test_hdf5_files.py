@@ -503,10 +503,10 @@ def test_a_file_cut_anywhere_is_reported(path: Path, part: int) -> None:
 # Versions.
 
 
-def test_a_newer_minor_version_is_read(path: Path) -> None:
+def test_what_is_not_known_is_ignored(path: Path) -> None:
     episodes = record(path, infos=True)
     with h5py.File(path, "r+") as file:
-        file["Data-v0"].attrs.update({"format_version": "1.99", "new": 1})
+        file["Data-v0"].attrs["new"] = 1
         file["Data-v0/new_array"] = np.zeros(3)
         file["Data-v0/new/group"] = np.zeros((2, 2))
         file["Data-v0/new/scalar"] = 5
@@ -515,17 +515,35 @@ def test_a_newer_minor_version_is_read(path: Path) -> None:
     assert list_datasets(path) == {"Data-v0": ""}
 
 
-@pytest.mark.parametrize("version", ["2.0", "0.9", "10.0", "one", ""])
-def test_another_major_version_is_refused_and_not_changed(path: Path, version: str) -> None:
+@pytest.mark.parametrize("version", ["1.2", "1.99", "2.0", "0.9", "10.0", "one", "1", ""])
+def test_another_version_is_refused_and_not_changed(path: Path, version: str) -> None:
     record(path)
     with h5py.File(path, "r+") as file:
         file["Data-v0"].attrs["format_version"] = version
     before = fingerprint(path)
-    with pytest.raises(DamagedFileError, match=r"expected format version 1\.0"):
-        HDF5Reader(path)
-    with pytest.raises(DamagedFileError, match=r"expected format version 1\.0"):
-        HDF5Writer(path).begin(header_of(BOX, DISCRETE))
+    for use in (HDF5Reader, lambda path: HDF5Writer(path).begin(header_of(BOX, DISCRETE))):
+        with pytest.raises(StorageError, match=r"expected format version 1\.1 or older .* a newer version"):
+            use(path)
     assert fingerprint(path) == before
+
+
+def test_a_data_set_has_the_oldest_version_that_says_all_of_it(path: Path) -> None:
+    def version() -> tuple[Any, Any]:
+        with h5py.File(path) as file:
+            attributes = file["Data-v0"].attrs
+            return attributes["format_version"], attributes.get("needs_gymbag")
+
+    record(path)
+    assert version() == (b"1.0", None)
+    record(path, infos=True)
+    assert version() == (b"1.1", b"1.1.0")
+
+
+def test_an_older_gymbag_says_which_version_it_needs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(path, infos=True)
+    monkeypatch.setattr("gymbag.storage.hdf5_layout.FORMAT_VERSION", "1.0")
+    with pytest.raises(StorageError, match=r"version 1\.0 or older .* found 1\.1; install gymbag 1\.1\.0"):
+        HDF5Reader(path)
 
 
 def test_a_data_set_of_another_version_does_not_hide_the_others(path: Path) -> None:
@@ -650,7 +668,7 @@ def test_plain_h5py_sees_arrays_as_they_are_specified(path: Path) -> None:
     (episode,) = record(path, case, [(3, T)], name="ns/Robot-v0", description="mine", infos=True)
     with h5py.File(path) as file:
         group = file["ns/Robot-v0"]
-        assert (group.attrs["format"], group.attrs["format_version"]) == (b"gymbag", b"1.0")
+        assert (group.attrs["format"], group.attrs["format_version"]) == (b"gymbag", b"1.1")
         assert group.attrs["description"] == b"mine"
         arrays: dict[str, tuple[str, tuple[int, ...]]] = {}
         group.visititems(
@@ -678,8 +696,10 @@ def test_plain_h5py_sees_arrays_as_they_are_specified(path: Path) -> None:
         camera = np.array([value["camera"] for value in episode.observations[:-1]])
         assert_same(group["observations/camera"][:], camera)
         assert group["terminated"][:].tolist() == [False, False, True]
-        ends = group["infos/ends"][:]
-        assert bytes(group["infos/data"][ends[1] : ends[2]]).startswith(b"{")
+        kinds = group["infos/kind"][:]
+        assert (kinds.dtype, kinds.shape) == (np.uint16, (3,))
+        ends = group["info_kinds/ends"][:]
+        assert bytes(group["info_kinds/data"][: ends[0]]).startswith(b"[[[")
 
 
 @each_space
