@@ -168,7 +168,7 @@ class _Block:
     def __init__(self, name: str, read: ReadArray, start: int, stop: int) -> None:
         self._name, self._read = name, read
         self._start, self._stop = start, stop
-        self._columns: dict[tuple[str, str | None], Any] = {}
+        self._columns: dict[tuple[bool, str | None], np.ndarray | _Ragged] = {}
 
     @functools.cached_property
     def _rest(self) -> _Ragged:
@@ -200,12 +200,13 @@ class _Block:
             return iter([None] * self._count(rows))
         if leaf.type == "dict":
             return iter([{} for _ in range(self._count(rows))])
-        column = self._columns.get((leaf.type, leaf.array))
+        which = leaf.type in RAGGED, leaf.array
+        column = self._columns.get(which)
         if column is None:
-            column = _read_column(self._name, self._read, leaf, self._start, self._stop)
-            self._columns[leaf.type, leaf.array] = column
+            column = self._columns[which] = _read_column(self._read, leaf, self._start, self._stop)
         if isinstance(column, _Ragged):
             return map(_RAGGED_COLUMNS[leaf.type].from_bytes, column.of(rows))
+        check_rows(leaf, column, self._stop - self._start)
         return iterate_values(leaf.type, column[rows])
 
 
@@ -234,13 +235,11 @@ class _Ragged:
         return [data[begin:end] for begin, end in zip(begins, ends, strict=True)]
 
 
-def _read_column(name: str, read: ReadArray, leaf: Leaf, start: int, stop: int) -> np.ndarray | _Ragged:
+def _read_column(read: ReadArray, leaf: Leaf, start: int, stop: int) -> np.ndarray | _Ragged:
     assert leaf.array is not None
     if leaf.type in RAGGED:
         return _Ragged(below(read, leaf.array), start, stop)
-    rows = read(leaf.array, start, stop)
-    check_rows(leaf, rows, stop - start)
-    return rows
+    return read(leaf.array, start, stop)
 
 
 def _read_part(
@@ -255,9 +254,10 @@ def _read_part(
     rows = _ALL if numbers is None else np.flatnonzero(np.isin(numbers, users))
     if leaf.type == "none":
         return rows, [None] * (bounds[1] - bounds[0] if isinstance(rows, slice) else len(rows))
-    column = _read_column(name, below(source.read, name), leaf, *bounds)
+    column = _read_column(below(source.read, name), leaf, *bounds)
     if isinstance(column, _Ragged):
         return rows, list(map(_RAGGED_COLUMNS[leaf.type].from_bytes, column.of(rows)))
+    check_rows(leaf, column, bounds[1] - bounds[0])
     return rows, column if isinstance(rows, slice) else column[rows]
 
 

@@ -7,6 +7,7 @@ import math
 import random
 import struct
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,9 @@ from cases import space_case
 from recorded import header_of, play, write
 from same import assert_same
 
-from gymbag import MemoryWriter, Reader, json_values
+from gymbag import HDF5Reader, HDF5Writer, MemoryWriter, Reader, json_values
 from gymbag.errors import DamagedFileError
-from gymbag.info_kinds import NUMERIC, Form, Leaf, array_name, describe, fill_value, is_free, to_json
+from gymbag.info_kinds import NUMERIC, Form, Leaf, array_name, describe, is_free, to_json
 from gymbag.storage.stream import KIND_TABLES, ArraySource, check_arrays
 from gymbag.storage.stream_reader import StreamReader
 
@@ -104,17 +105,11 @@ class LaidOut:
                 for key in form.path:
                     value = value[key]
                 array = array_name(form.path)
-                is_stored = form.type in NUMERIC | {"str", "bytes"} and array is not None
-                if (
-                    is_stored
-                    and forms.get(array or "", form) == form
-                    and (array in forms or is_free(array or "", forms))
-                ):
-                    forms[array or ""] = form
-                    values.setdefault(array or "", {})[row] = value
-                    leaves.append(Leaf(form.path, form.type, array))
-                elif form.type in ("none", "dict"):
+                if form.type in ("none", "dict"):
                     leaves.append(Leaf(form.path, form.type))
+                elif array is not None and self._fits(forms, f"{name}/{array}", form, name):
+                    leaves.append(Leaf(form.path, form.type, array))
+                    values.setdefault(f"{name}/{array}", {})[row] = value
                 else:
                     leaves.append(Leaf(form.path, "json"))
                     items.append(value)
@@ -124,25 +119,49 @@ class LaidOut:
         if numbers:
             self[f"{name}/kind"] = np.array(kinds, np.uint16)
             self.put_texts(KIND_TABLES[name], [to_json(kind) for kind in numbers])
-        for array, form in forms.items():
-            column = values[array]
+        for path, form in forms.items():
             if form.dtype is None:
-                texts = [column.get(row, b"") for row in range(len(infos))]
+                texts = [values[path].get(row, b"") for row in range(len(infos))]
                 self.put_texts(
-                    f"{name}/{array}",
-                    [t.encode("utf-8", "surrogatepass") if isinstance(t, str) else t for t in texts],
+                    path, [t.encode("utf-8", "surrogatepass") if isinstance(t, str) else t for t in texts]
                 )
                 continue
-            rows = np.full((len(infos), *form.shape), fill_value(form.dtype), form.dtype)
-            for row, value in column.items():
+            fill = np.nan if form.dtype.kind == "f" else 0
+            rows = np.full((len(infos), *form.shape), fill, form.dtype)
+            for row, value in values[path].items():
                 rows[row] = value
-            self[f"{name}/{array}"] = rows
+            self[path] = rows
         return self
+
+    @staticmethod
+    def _fits(forms: dict[str, Form], path: str, form: Form, name: str) -> bool:
+        """Tell whether values of a form go to an array, to which all others are alike."""
+        if form.type == "json" or not is_free(path, forms, name):
+            return False
+        known = forms.setdefault(path, form)
+        return (str(known.dtype), known.shape) == (str(form.dtype), form.shape)  # dtype("f8") == None
 
 
 def laid_out(infos: Sequence[dict[Any, Any]], columns: bool = True, name: str = "infos") -> LaidOut:
     """A recording of one episode, with these infos."""
     return LaidOut([(len(infos), T)], columns).put(name, infos)
+
+
+@pytest.fixture(params=["by hand", "in memory", "in a file"])
+def read_back(request: Any, tmp_path: Path) -> Callable[[Sequence[dict[Any, Any]]], Reader]:
+    """A function that lays infos out, one a step, and returns a reader."""
+
+    def record(infos: Sequence[dict[Any, Any]]) -> Reader:
+        if request.param == "by hand":
+            return laid_out(infos).reader
+        (episode,) = play(CASE, [(len(infos), T)])
+        episode.infos[1:] = infos
+        path = tmp_path / "recording.h5"
+        writer = MemoryWriter() if request.param == "in memory" else HDF5Writer(path)
+        write(writer, header_of(CASE), [episode])
+        return HDF5Reader(path) if isinstance(writer, HDF5Writer) else writer.reader()
+
+    return record
 
 
 EXACT: dict[str, list[Any]] = {
@@ -181,9 +200,9 @@ EXACT: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize("values", EXACT.values(), ids=EXACT)
-def test_every_type_comes_back(values: list[Any]) -> None:
+def test_every_type_comes_back(values: list[Any], read_back: Any) -> None:
     infos = [{"key": value} for value in values]
-    (episode,) = laid_out(infos).reader
+    (episode,) = read_back(infos)
     assert_same(episode.infos[1:], tuple(infos))
     assert [list(map(type, info.values())) for info in episode.infos[1:]] == [[type(v)] for v in values]
     assert_same([step.info for step in episode][1:], infos)
@@ -194,9 +213,9 @@ def bits(value: Any) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["NaN", "np.float64", "np.float32", "floats", "arrays of no axes"])
-def test_every_bit_of_a_float_comes_back(name: str) -> None:
+def test_every_bit_of_a_float_comes_back(name: str, read_back: Any) -> None:
     infos = [{"key": value} for value in EXACT[name]]
-    (episode,) = laid_out(infos).reader
+    (episode,) = read_back(infos)
     assert [bits(info["key"]) for info in episode.infos[1:]] == [bits(value) for value in EXACT[name]]
     if name != "floats":
         found = episode.info_arrays["key"]
@@ -230,8 +249,8 @@ INFOS: dict[str, list[dict[Any, Any]]] = {
 
 
 @pytest.mark.parametrize("infos", INFOS.values(), ids=INFOS)
-def test_infos_come_back_as_dicts(infos: list[dict[Any, Any]]) -> None:
-    (episode,) = laid_out(infos).reader
+def test_infos_come_back_as_dicts(infos: list[dict[Any, Any]], read_back: Any) -> None:
+    (episode,) = read_back(infos)
     assert_same(episode.infos[1:], tuple(infos))
     assert [list(info) for info in episode.infos[1:]] == [list(info) for info in infos]
     assert_same([step.info or {} for step in episode][1:], infos)
