@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
+import pickle
 import random
 import struct
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +20,10 @@ from recorded import header_of, play, write
 from same import assert_same
 
 from gymbag import HDF5Reader, HDF5Writer, MemoryWriter, Reader, json_values
+from gymbag.episode import Ending, ListEpisode, Step, annotate_step
 from gymbag.errors import DamagedFileError
-from gymbag.info_kinds import NUMERIC, Form, Leaf, array_name, describe, is_free, to_json
+from gymbag.info_kinds import Form, Leaf, array_name, describe, is_free, to_json
+from gymbag.space_columns import column_of
 from gymbag.storage.stream import KIND_TABLES, ArraySource, check_arrays
 from gymbag.storage.stream_reader import StreamReader
 
@@ -350,6 +355,62 @@ def test_kinds_that_come_later_are_read_by_who_has_been_reading() -> None:
     assert_same(reader[0].infos[1:], tuple(first[:2]))
     recording.put("infos", later)
     assert_same(reader[1].infos[1:], tuple(later[2:]))
+
+
+def test_a_recording_that_is_followed_gets_columns_and_kinds_late(tmp_path: Path) -> None:
+    infos: list[Any] = [{}, {"x": 0.5}, {}, {"x": 1.5, "name": "a"}, {"x": "text"}, {1: 2}]
+    annotations: list[Any] = [{}, {}, {"v": np.float32(1)}, {}, {"w": (1,)}, {"v": np.float32(2)}]
+    path = tmp_path / "followed.h5"
+    writer = HDF5Writer(path, flush_seconds=0.02)
+    writer.begin(header_of(CASE))
+    reader = HDF5Reader(path, follow=True)
+    observation = CASE.samples(1)[0]
+    for number, (info, annotation) in enumerate(zip(infos, annotations, strict=True), 1):
+        writer.write_reset(0.0, observation, {}, None, None)
+        if annotation:
+            writer.annotate(annotation)
+        writer.write_step(0.0, observation, observation, 0.0, True, False, info)
+        deadline = time.monotonic() + 60
+        while reader.nsteps < number:
+            assert time.monotonic() < deadline, "nothing new was seen"
+        assert_same([episode.infos[1] for episode in reader[:]], infos[:number])
+        assert_same([episode.annotations[0] for episode in reader[:]], annotations[:number])
+        assert len(reader.get_dataset(infos=["x"])["infos/x"]) == number
+    writer.close()
+    assert_same([list(episode)[1].info or {} for episode in reader], infos)
+    assert_same([list(episode)[1].annotation or {} for episode in reader], annotations)
+
+
+def test_episodes_made_of_steps_have_what_the_steps_carry() -> None:
+    column = column_of(CASE.describe())
+    said: list[dict[str, Any]] = [{}, {"v": 0.5}, {"v": 1.5, "w": "a"}]
+    value = CASE.samples(1)[0]
+    step = Step(0.0, value, value, 0.0, False, {"x": 1})
+    steps = [step, *(annotate_step(step, annotation) for annotation in said)]
+    episode = ListEpisode(0, steps, Ending.UNFINISHED, column, column)
+    assert episode.annotations == tuple(said)
+    assert [step.annotation for step in episode] == [None, None, *said[1:]]
+    assert_same(
+        dict(episode.annotation_arrays), {"v": np.array([np.nan, 0.5, 1.5]), "w": objects(None, None, "a")}
+    )
+    assert_same(dict(episode.info_arrays), {"x": np.array([1, 1, 1])})
+
+
+def test_a_step_with_an_annotation_is_a_step() -> None:
+    plain = Step(0.0, 1, 2, 3.0, False, None)
+    annotated = annotate_step(plain, {"v": 0.5})
+    assert annotate_step(plain, {}) is annotate_step(plain, None) is plain
+    assert (annotated, len(annotated), annotated.reward) == (plain, 6, 3.0)
+    time, *_, info = annotated
+    assert (time, info) == (0.0, None)
+    for copied in (pickle.loads(pickle.dumps(annotated)), copy.deepcopy(annotated)):
+        assert (copied, copied.annotation) == (plain, {"v": 0.5})
+
+
+def objects(*items: Any) -> np.ndarray:
+    array = np.empty(len(items), object)
+    array[:] = items
+    return array
 
 
 def test_sound_arrays_may_be_continued() -> None:
