@@ -507,9 +507,14 @@ def read_bounds(read: ReadArray, start: int, stop: int) -> np.ndarray:
     """Read where rows start to stop of a ragged column begin: a bound more than rows, as the last one ends.
 
     Raises:
-        DamagedFileError: The bounds do not rise.
+        DamagedFileError: They are no numbers that rise.
     """
     stored = read("ends", max(start - 1, 0), stop)
+    if stored.dtype.kind not in "iu" or stored.shape != (stop - max(start - 1, 0),):
+        raise DamagedFileError(
+            f"expected ends of rows {start} to {stop}, found {stored.dtype} of shape {stored.shape}"
+        )
+    stored = stored.astype(np.int64, copy=False)
     bounds = stored if start else np.concatenate([[0], stored], dtype=np.int64)
     if bounds[0] < 0 or np.any(bounds[1:] < bounds[:-1]):
         raise DamagedFileError(f"expected rising ends of rows {start} to {stop}, found {stored}")

@@ -8,14 +8,14 @@ dict.
 from __future__ import annotations
 
 import functools
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gymbag.columns import Column
+from gymbag.info_arrays import InfoArrays
 from gymbag.workers import workers
 
 # From this size on an array is copied in so many parts, by several threads.
@@ -33,9 +33,10 @@ class FlatRecording:
         rewards: (N,) float64.
         terminated: (N,) bool.
         truncated: (N,) bool.
-        infos: What came with each reward: N infos, or none at all if they were not asked for.
         lengths: (E,) int64, the steps of each episode.
         final_observations: A stack of E: what the agent saw after each episode's last action.
+        infos: What came with each reward, key by key; empty if it was not asked for.
+        annotations: What was said of each step, likewise.
     """
 
     observations: Any
@@ -43,9 +44,10 @@ class FlatRecording:
     rewards: np.ndarray
     terminated: np.ndarray
     truncated: np.ndarray
-    infos: Sequence[dict[str, Any]]
     lengths: np.ndarray
     final_observations: Any
+    infos: InfoArrays
+    annotations: InfoArrays
 
 
 def flatten(
@@ -54,10 +56,9 @@ def flatten(
     action_column: Column,
     dtype: Any = None,
     infos: bool | Collection[str] = False,
+    annotations: bool | Collection[str] = False,
 ) -> dict[str, Any]:
     """Make a D4RL-style dict of arrays of N rows; see `storage.base.Reader.get_dataset`."""
-    if isinstance(infos, str):
-        raise TypeError(f"expected infos=True, False or a list of keys, found the string {infos!r}")
     has_steps = recording.lengths > 0
     last_rows = np.cumsum(recording.lengths)[has_steps] - 1
 
@@ -89,10 +90,24 @@ def flatten(
         "timeouts": timeouts,
         "next_observations": observation_column.map(cast, next_observations),
     }
-    chosen = None if isinstance(infos, bool) else infos
-    if infos is not False:
-        dataset.update(_stack_infos(recording.infos, chosen))
+    for group, arrays, choice in (
+        ("infos", recording.infos, infos),
+        ("annotations", recording.annotations, annotations),
+    ):
+        if choice is not False:
+            chosen = arrays if choice is True else arrays.choose(choice)
+            dataset.update({f"{group}/{name}": array for name, array in chosen.items()})
     return dataset
+
+
+def check_choice(name: str, choice: bool | Collection[str]) -> None:
+    """Refuse a string where a list of keys is expected.
+
+    Raises:
+        TypeError: It is one.
+    """
+    if isinstance(choice, str):
+        raise TypeError(f"expected {name}=True, False or a list of keys, found the string {choice!r}")
 
 
 def _copy(source: np.ndarray, target: np.ndarray) -> None:
@@ -105,54 +120,3 @@ def _copy(source: np.ndarray, target: np.ndarray) -> None:
         functools.partial(np.copyto, target[start : start + part], source[start : start + part])
         for start in range(0, len(source), part)
     )
-
-
-def _stack_infos(infos: Sequence[dict[str, Any]], chosen: Collection[str] | None) -> dict[str, np.ndarray]:
-    found: dict[tuple[str, ...], dict[int, Any]] = {}
-    for row, info in enumerate(infos):
-        for path, value in _values_with_paths(info, ()):
-            found.setdefault(path, {})[row] = value
-    uses = Counter(map("/".join, found))
-    named = {}
-    for path, values in found.items():
-        # A key that has a slash of its own gives way to nested keys that look the same.
-        unique = uses["/".join(path)] == 1
-        named["/".join(path if unique else (key.replace("/", "%2F") for key in path))] = values
-    if chosen is not None:
-        named = {
-            name: named.get(name, {})
-            for choice in chosen
-            for name in [name for name in named if name == choice or name.startswith(f"{choice}/")]
-            or [choice]
-        }
-    return {f"infos/{name}": _stack_values(values, len(infos)) for name, values in named.items()}
-
-
-def _values_with_paths(info: dict[Any, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for key, value in info.items():
-        here = (*path, str(key))
-        if isinstance(value, dict):
-            yield from _values_with_paths(value, here)
-        else:
-            yield here, value
-
-
-def _stack_values(values: dict[int, Any], rows: int) -> np.ndarray:
-    """Stack values by row: a typed array if they are alike and none is missing (NaN fills in for floats)."""
-    arrays = {
-        row: np.asarray(value)
-        for row, value in values.items()
-        if isinstance(value, int | float | complex | np.generic | np.ndarray)
-    }
-    kinds = {(array.dtype, array.shape) for array in arrays.values()}
-    if len(arrays) == len(values) and len(kinds) == 1:
-        ((dtype, shape),) = kinds
-        if dtype.kind in "biufc" and (len(arrays) == rows or dtype.kind == "f"):
-            stacked = np.full((rows, *shape), np.nan if dtype.kind == "f" else 0, dtype=dtype)
-            for row, array in arrays.items():
-                stacked[row] = array
-            return stacked
-    stacked = np.full(rows, None, dtype=object)
-    for row, value in values.items():
-        stacked[row] = value
-    return stacked

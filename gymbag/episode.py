@@ -9,7 +9,8 @@
 An episode of length T has T actions and rewards, and T+1 observations, infos and times. Step by step it is
 T+1 tuples `(time, observation, action, reward, done, info)`: the first is the reset, with the null action,
 the reward NaN and done False; the one after it carries `actions[0]`, `rewards[0]` and what they led to.
-`done` is `terminated or truncated`. An episode that was cut by `reset()`, by `close()` or by a crash is
+`done` is `terminated or truncated`. What was said of a step with `env.annotate` before `step(actions[t])` is
+annotations[t], of T. An episode that was cut by `reset()`, by `close()` or by a crash is
 neither: it is unfinished.
 """
 
@@ -18,7 +19,7 @@ from __future__ import annotations
 import functools
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import IntFlag
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -26,6 +27,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from gymbag.columns import Column
+from gymbag.info_arrays import InfoArrays, parts_of
 
 # Steps are read ahead in blocks of at most this many rows, and of about this many bytes.
 _BLOCK_ROWS = 4096
@@ -54,6 +56,25 @@ class Step(NamedTuple):
     done: bool
     info: dict[str, Any] | None
 
+    @property
+    def annotation(self) -> dict[str, Any] | None:
+        """What was said of the step with `env.annotate`, or None if nothing was."""
+        return None
+
+
+class AnnotatedStep(Step):
+    """A step of which something was said with `env.annotate`; as a tuple it is like any other.
+
+    Attributes:
+        annotation: What was said.
+
+    >>> step = annotate_step(Step(0.5, 3, 1, 1.0, False, None), {"policy_value": 0.25})
+    >>> len(step), step.annotation
+    (6, {'policy_value': 0.25})
+    """
+
+    annotation: dict[str, Any] | None = None
+
 
 #: Makes a step of a tuple. `Step._make` would do the same, and `Step` too, at twice the time.
 make_step: Callable[[tuple[Any, ...]], Step] = functools.partial(tuple.__new__, Step)
@@ -70,6 +91,15 @@ def join_steps(
     """Make steps of their parts, as many as the shortest holds."""
     parts = zip(times, observations, actions, rewards, dones, infos, strict=False)
     return map(tuple.__new__, itertools.repeat(Step), parts)  # yet faster than `make_step`
+
+
+def annotate_step(step: Step, annotation: dict[str, Any] | None) -> Step:
+    """Return a step with an annotation, if there is one."""
+    if not annotation:
+        return step
+    annotated = tuple.__new__(AnnotatedStep, step)
+    annotated.annotation = annotation
+    return annotated
 
 
 class RecordedOptions(dict[str, Any]):
@@ -97,6 +127,8 @@ class Episode(ABC):
     `observations[0]`, `infos[0]` and `times[0]` are what `reset` returned. `step(actions[t])`
     returned `observations[t+1]`, `rewards[t]`, `infos[t+1]`, at `times[t+1]`. Iterated, it yields
     T+1 `Step` tuples, the reset first.
+
+    `annotations[t]` is what was said of step t with `env.annotate`, before `step(actions[t])`.
 
     Nothing is read before it is asked for. Arrays are read once, are writable, and belong to this
     object: changing them changes neither the recording nor another `Episode` of it.
@@ -166,6 +198,29 @@ class Episode(ABC):
         infos: tuple[dict[str, Any], ...] = self.read("infos", 0, self._length + 1)
         return infos
 
+    def read_annotations(self, start: int, stop: int) -> tuple[dict[str, Any], ...]:
+        """Read annotations start to stop; backends that do not keep any need not override this."""
+        return tuple({} for _ in range(start, stop))
+
+    @cached_property
+    def annotations(self) -> tuple[dict[str, Any], ...]:
+        """T annotations, empty where nothing was said."""
+        return self.read_annotations(0, self._length)
+
+    @cached_property
+    def info_arrays(self) -> Mapping[str, np.ndarray]:
+        """The infos of the steps key by key: T rows, of which row t came with `rewards[t]`.
+
+        The keys are those that any step of the episode has; a nested one is `"KEY/KEY"`. Arrays are formed
+        and named as `Reader.get_dataset` does it, and each is read when it is asked for.
+        """
+        return InfoArrays(self._length, parts_of(self.infos[1:]))
+
+    @cached_property
+    def annotation_arrays(self) -> Mapping[str, np.ndarray]:
+        """The annotations key by key, formed like `info_arrays`."""
+        return InfoArrays(self._length, parts_of(self.annotations))
+
     @property
     def total_reward(self) -> float:
         """The sum of the rewards."""
@@ -188,7 +243,7 @@ class Episode(ABC):
             first = max(start - 1, 0)  # the action that led to observation t is number t - 1
             actions = self._action_column.iterate(self.read("actions", first, stop - 1))
             rewards = self.read("rewards", first, stop - 1).tolist()
-            yield join_steps(
+            steps = join_steps(
                 self.read("times", start, stop).tolist(),
                 self._observation_column.iterate(self.read("observations", start, stop)),
                 actions if start else itertools.chain([self._action_column.null()], actions),
@@ -196,6 +251,10 @@ class Episode(ABC):
                 [False] * (stop - 1 - start) + [stop > length and self.finished],
                 [info or None for info in self.read("infos", start, stop)],
             )
+            annotations = self.read_annotations(first, stop - 1)
+            if any(annotations):
+                steps = map(annotate_step, steps, annotations if start else [None, *annotations])
+            yield steps
 
     def __repr__(self) -> str:
         """Say number, length and ending, which need no reading."""
@@ -247,6 +306,10 @@ class ListEpisode(Episode):
         if field == "times":
             return np.array([step.time for step in steps], dtype=np.float64)
         return tuple({} if step.info is None else step.info for step in steps)
+
+    def read_annotations(self, start: int, stop: int) -> tuple[dict[str, Any], ...]:
+        """Read annotations start to stop, those that the steps carry."""
+        return tuple(step.annotation or {} for step in self._steps[1 + start : 1 + stop])
 
     @property
     def seed(self) -> Any:

@@ -30,6 +30,8 @@ class PlaybackEnv(playback.PlaybackMethods, gymnasium.Env[Any, Any]):
         render_mode: "rgb_array" to have `render` return image observations.
         truncate_unfinished: Whether the last step of an unfinished episode returns truncated, so that loops
             that wait for the end of an episode find it. By default it returns what was recorded.
+        annotations: Whether `step` puts what was said of the recorded step with `env.annotate`, a dict, into
+            the info that it returns, under the key "annotation".
 
     >>> from gymnasium.spaces import Box, Discrete
     >>> from gymbag import generate_monotonic

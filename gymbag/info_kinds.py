@@ -233,3 +233,31 @@ def _nest(kind: Kind, row: Sequence[Any]) -> dict[str, Any]:
             node = node.setdefault(name, {})
         node[key] = value
     return info
+
+
+def arrays_of(leaf: Leaf) -> list[str]:
+    """List the arrays that have the values of a leaf, by their paths below the group of infos.
+
+    >>> arrays_of(Leaf(("x",), "float", "x")), arrays_of(Leaf(("name",), "str", "name"))
+    (['x'], ['name/data', 'name/ends'])
+    """
+    if leaf.array is None:
+        return []
+    return [f"{leaf.array}/data", f"{leaf.array}/ends"] if leaf.type in RAGGED else [leaf.array]
+
+
+# The kinds of dtypes that the arrays of leaves have.
+_DTYPE_KINDS = {"bool": "b", "int": "iu", "float": "f", "scalar": "biuf", "array": "biuf"}
+
+
+def check_rows(leaf: Leaf, rows: np.ndarray, count: int) -> None:
+    """Make sure that rows of the array of a leaf of numbers are as many as they should be, and of its type.
+
+    Raises:
+        DamagedFileError: They are not.
+    """
+    shape = (count, *rows.shape[1:]) if leaf.type == "array" else (count,)
+    if rows.shape != shape or rows.dtype.kind not in _DTYPE_KINDS[leaf.type] or not is_plain(rows.dtype):
+        raise DamagedFileError(
+            f"expected {count} rows of {leaf}, found an array of {rows.dtype} of shape {rows.shape}"
+        )

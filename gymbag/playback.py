@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gymbag import nested
-from gymbag.episode import Episode, RecordedOptions, Step
+from gymbag.episode import Episode, RecordedOptions, Step, annotate_step
 from gymbag.errors import PlaybackError, SpaceError
 from gymbag.spaces import Library
 from gymbag.storage.base import Reader
@@ -132,7 +132,8 @@ class Playback:
 
 def _copy_step(step: Any) -> Step:
     moment, observation, action, reward, done, info = step
-    return Step(moment, nested.copy(observation), action, reward, done, nested.copy(info))
+    copied = Step(moment, nested.copy(observation), action, reward, done, nested.copy(info))
+    return annotate_step(copied, nested.copy(getattr(step, "annotation", None)))
 
 
 class PlaybackMethods:
@@ -154,12 +155,18 @@ class PlaybackMethods:
         *,
         render_mode: str | None = None,
         truncate_unfinished: bool = False,
+        annotations: bool = False,
     ) -> None:
         # Whoever makes an env from this spec gets a replay of the same source, from its beginning.
         self.spec = self.spec_class(
             id="gymbag/Playback-v0",
             entry_point=lambda **options: type(self)(
-                source, observation_space, action_space, truncate_unfinished=truncate_unfinished, **options
+                source,
+                observation_space,
+                action_space,
+                truncate_unfinished=truncate_unfinished,
+                annotations=annotations,
+                **options,
             ),
             nondeterministic=True,
             order_enforce=False,
@@ -177,6 +184,7 @@ class PlaybackMethods:
         self.render_mode = render_mode
         self._source = source
         self._playback = Playback(source, truncate_unfinished)
+        self._with_annotations = annotations
         self._frame: Any = None
 
     @property
@@ -218,7 +226,10 @@ class PlaybackMethods:
             PlaybackError: The episode has no more steps, or `reset` has not been called.
         """
         step, terminated, truncated = self._playback.step()
-        return self._show(step.observation), step.reward, terminated, truncated, step.info or {}
+        info = step.info or {}
+        if self._with_annotations:
+            info["annotation"] = step.annotation or {}
+        return self._show(step.observation), step.reward, terminated, truncated, info
 
     def _show(self, observation: Any) -> Any:
         if self.render_mode is not None:
@@ -245,7 +256,7 @@ class PlaybackMethods:
             f"found {'none yet; call reset() first' if self._frame is None else self.observation_space}"
         )
 
-    def get_dataset(self, dtype: Any = None, infos: Any = False) -> dict[str, Any]:
+    def get_dataset(self, dtype: Any = None, infos: Any = False, annotations: Any = False) -> dict[str, Any]:
         """Flatten the recording that is replayed; see `Reader.get_dataset`.
 
         Raises:
@@ -253,7 +264,7 @@ class PlaybackMethods:
         """
         if not isinstance(self._source, Reader):
             raise PlaybackError("expected a reader as the source of the replay, to flatten it")
-        return self._source.get_dataset(dtype, infos)
+        return self._source.get_dataset(dtype, infos, annotations)
 
     def close(self) -> None:
         """Close the reader that is replayed, if it is one."""

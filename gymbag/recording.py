@@ -292,11 +292,13 @@ def record_from_iter(writer: Writer, source: Iterable[Iterable[Any]], header: He
         writer: Where to write to.
         source: A reader, or any iterable of episodes, each an iterable of
             `(time, observation, action, reward, done, info)`, the reset first. Of an episode that
-            is not an `Episode`, `done` at its last step counts as terminated.
+            is not an `Episode`, `done` at its last step counts as terminated. What was said of a step
+            with `env.annotate` is taken from its attribute `annotation`, if it has one.
         header: Spaces, name and so on; by default the source's own.
 
     Raises:
         SpaceError: The source is no reader, and no header was given.
+        RecordingError: The source has annotations, and the writer does not keep any.
     """
     header = header or getattr(source, "header", None)
     if header is None:
@@ -308,7 +310,11 @@ def record_from_iter(writer: Writer, source: Iterable[Iterable[Any]], header: He
             seed, options = getattr(episode, "seed", None), getattr(episode, "options", None)
             moment, observation, _, _, _, info = next(steps)
             writer.write_reset(moment, observation, info or {}, seed, options)
-            for moment, observation, action, reward, done, info in steps:
+            for step in steps:
+                moment, observation, action, reward, done, info = step
+                annotation = getattr(step, "annotation", None)
+                if annotation:
+                    writer.annotate(annotation)
                 terminated = done and getattr(episode, "terminated", True)
                 truncated = done and getattr(episode, "truncated", False)
                 writer.write_step(moment, observation, action, reward, terminated, truncated, info or {})

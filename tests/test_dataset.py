@@ -137,7 +137,7 @@ def test_the_general_way_to_flatten_gives_the_same() -> None:
         "final_observations",
     ):
         assert_same(getattr(general, field), getattr(quick, field))
-    assert_same(list(general.infos), list(quick.infos))
+    assert_same(dict(general.infos), dict(quick.infos))
 
 
 @pytest.mark.parametrize("dtype", [None, np.float32, "float64", np.dtype("f2")], ids=str)

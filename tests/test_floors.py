@@ -29,6 +29,7 @@ FLOORS: dict[str, int] = {
     "space_columns": 1,
     "infos": 1,
     "info_kinds": 1,
+    "info_arrays": 1,
     "episode": 1,
     "dataset": 1,
     "storage": 2,

@@ -714,6 +714,58 @@ def test_replays_can_be_run_as_a_vector_env():
     envs.close()
 
 
+def annotated() -> Any:
+    """A recording of two episodes, in which something was said of every other step."""
+    writer = MemoryWriter()
+    env = RecordingWrapper(counting_env(length=3, info=lambda env: {"steps": env.steps}), writer)
+    for _ in range(2):
+        env.reset()
+        for step in range(3):
+            if step % 2 == 0:
+                env.annotate(value=step / 2, logits=np.array([step, 1.0]))
+            env.step(0)
+    env.close()
+    return writer.reader()
+
+
+SAID = [{"value": 0.0, "logits": np.array([0, 1.0])}, {}, {"value": 1.0, "logits": np.array([2, 1.0])}]
+
+
+@pytest.mark.parametrize("as_reader", [True, False])
+@both_libraries
+def test_annotations_are_replayed_if_asked_for(library, as_reader):
+    reader = annotated()
+    source = reader if as_reader else iter(reader)
+    spaces = reader.in_library(library).observation_space, reader.in_library(library).action_space
+    env = PLAYBACK_ENVS[library](source, *spaces, annotations=True)
+    for _ in range(2):
+        assert env.reset()[1] == {"steps": 0}
+        infos = [env.step(0)[4] for _ in range(3)]
+        assert_same([info.pop("annotation") for info in infos], SAID)
+        assert infos == [{"steps": 1}, {"steps": 2}, {"steps": 3}]
+
+
+@both_libraries
+def test_annotations_are_not_replayed_by_default(library):
+    env = PLAYBACK_ENVS[library](annotated())
+    env.reset()
+    assert [env.step(0)[4] for _ in range(3)] == [{"steps": 1}, {"steps": 2}, {"steps": 3}]
+
+
+def test_a_replay_made_from_the_spec_of_another_has_annotations_too():
+    env = gymnasium.make(gymbag.PlaybackEnv(annotated(), annotations=True).spec)
+    env.reset()
+    assert_same([env.step(0)[4]["annotation"] for _ in range(3)], SAID)
+
+
+def test_the_env_gives_the_annotations_as_arrays():
+    reader = annotated()
+    assert_same(
+        gymbag.PlaybackEnv(reader).get_dataset(annotations=["value"]),
+        reader.get_dataset(annotations=["value"]),
+    )
+
+
 def test_the_env_gives_the_recording_as_arrays():
     reader = counted()
     assert_same(gymbag.PlaybackEnv(reader).get_dataset(), reader.get_dataset())

@@ -15,7 +15,7 @@ import html
 import itertools
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NoReturn, TypeVar, overload
@@ -24,9 +24,10 @@ import numpy as np
 
 from gymbag import json_values, nested
 from gymbag.columns import Column
-from gymbag.dataset import FlatRecording, flatten
+from gymbag.dataset import FlatRecording, check_choice, flatten
 from gymbag.episode import Episode
 from gymbag.errors import RecordingError
+from gymbag.info_arrays import InfoArrays, leaves_of, name_paths, parts_of
 from gymbag.space_columns import column_of
 from gymbag.spaces import Description, Library, build_space
 
@@ -285,7 +286,22 @@ class Reader(ABC):
             raise IndexError(f"{self.name} has {count} episodes, so there is no episode {number}")
         return self.read_episode(number % count)
 
-    def get_dataset(self, dtype: Any = None, infos: bool | Collection[str] = False) -> dict[str, Any]:
+    @property
+    def info_keys(self) -> list[str]:
+        """The keys of the infos of steps, as `get_dataset` names them; those of resets are not among them."""
+        return _name_keys(info for episode in self for info in episode.infos[1:])
+
+    @property
+    def annotation_keys(self) -> list[str]:
+        """The keys of the annotations, as `get_dataset` names them."""
+        return _name_keys(annotation for episode in self for annotation in episode.annotations)
+
+    def get_dataset(
+        self,
+        dtype: Any = None,
+        infos: bool | Collection[str] = False,
+        annotations: bool | Collection[str] = False,
+    ) -> dict[str, Any]:
         """Flatten all steps of all episodes into a D4RL-style dict of arrays of N rows.
 
         Args:
@@ -294,7 +310,9 @@ class Reader(ABC):
             infos: Whether to add what came with each reward as `infos/KEY`, or of which keys.
                 Nested dicts give `infos/KEY/KEY`. Numbers and arrays that are alike in all rows
                 become one array, with NaN where a float is missing; anything else becomes an array
-                of objects, None where missing.
+                of objects, None where missing. Where two names would be equal, a slash inside of a
+                key becomes `%2F`, and a key that is not a string gets its type, as in `int(1)`.
+            annotations: Whether to add what was said of each step as `annotations/KEY`, likewise.
 
         Returns:
             `observations`, `actions`, `rewards`, `terminals` (only true termination), `timeouts`
@@ -302,13 +320,15 @@ class Reader(ABC):
             episode's end its true final observation). Dict and Tuple spaces give dicts and tuples
             of arrays; values of no fixed size give a tuple of N values.
         """
-        flat = self.read_flat(with_infos=infos is not False)
-        return flatten(flat, self.observation_column, self.action_column, dtype, infos)
+        for name, choice in (("infos", infos), ("annotations", annotations)):
+            check_choice(name, choice)
+        flat = self.read_flat(infos is not False, annotations is not False)
+        return flatten(flat, self.observation_column, self.action_column, dtype, infos, annotations)
 
-    def read_flat(self, with_infos: bool) -> FlatRecording:
+    def read_flat(self, with_infos: bool = False, with_annotations: bool = False) -> FlatRecording:
         """Read every step of every episode; backends with flat arrays do it faster than this."""
         steps: dict[str, list[Any]] = {
-            name: [] for name in ("observations", "finals", "actions", "rewards", "infos")
+            name: [] for name in ("observations", "finals", "actions", "rewards", "infos", "annotations")
         }
         lengths, terminated, truncated = [], [], []
         for episode in self:
@@ -320,6 +340,7 @@ class Reader(ABC):
             steps["actions"] += itertools.islice(self.action_column.iterate(episode.actions), length)
             steps["rewards"] += episode.rewards.tolist()
             steps["infos"] += episode.infos[1:] if with_infos else ()
+            steps["annotations"] += episode.annotations if with_annotations else ()
             lengths.append(length)
             terminated += [episode.terminated and step == length - 1 for step in range(length)]
             truncated += [episode.truncated and step == length - 1 for step in range(length)]
@@ -329,9 +350,10 @@ class Reader(ABC):
             np.array(steps["rewards"], dtype=np.float64),
             np.array(terminated, dtype=bool),
             np.array(truncated, dtype=bool),
-            steps["infos"],
             np.array(lengths, dtype=np.int64),
             self.observation_column.stack(steps["finals"]),
+            InfoArrays(len(terminated), parts_of(steps["infos"])),
+            InfoArrays(len(terminated), parts_of(steps["annotations"])),
         )
 
     def __enter__(self: _AnyReader) -> _AnyReader:
@@ -364,6 +386,11 @@ class Reader(ABC):
         )
         title = f"{type(self).__name__} {self.name}"
         return f"<table><caption>{html.escape(title)}</caption>{rows}</table>"
+
+
+def _name_keys(infos: Iterable[dict[str, Any]]) -> list[str]:
+    paths = (path for info in infos for path, _ in leaves_of(info))
+    return list(name_paths(dict.fromkeys(paths)))
 
 
 def _summarize_space(space: Description) -> str:

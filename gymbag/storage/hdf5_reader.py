@@ -190,9 +190,19 @@ class HDF5Reader(Reader):
                 return
             time.sleep(_POLL_SECONDS)  # no signal reaches other processes
 
-    def read_flat(self, with_infos: bool) -> FlatRecording:
+    @property
+    def info_keys(self) -> list[str]:
+        """The keys of the infos of steps, as `get_dataset` names them."""
+        return self._keep_up().info_keys
+
+    @property
+    def annotation_keys(self) -> list[str]:
+        """The keys of the annotations, as `get_dataset` names them."""
+        return self._keep_up().annotation_keys
+
+    def read_flat(self, with_infos: bool = False, with_annotations: bool = False) -> FlatRecording:
         """Read every step of every episode."""
-        return self._keep_up().read_flat(with_infos)
+        return self._keep_up().read_flat(with_infos, with_annotations)
 
     def in_library(self, library: Library) -> HDF5Reader:
         """Return a reader of the same recording that builds the spaces and graphs of that library."""
@@ -209,6 +219,7 @@ def get_dataset(
     source: Reader | str | os.PathLike[str],
     dtype: Any = None,
     infos: bool | Collection[str] = False,
+    annotations: bool | Collection[str] = False,
     *,
     table: str | None = None,
 ) -> dict[str, Any]:
@@ -218,9 +229,10 @@ def get_dataset(
         source: A reader, or the path of an HDF5 file.
         dtype: A dtype to convert floating-point observations, actions and rewards to.
         infos: Whether to add infos, or of which keys.
+        annotations: Whether to add what was said of the steps, or of which keys.
         table: Name of the data set, if the file has several.
     """
     if isinstance(source, Reader):
-        return source.get_dataset(dtype, infos)
+        return source.get_dataset(dtype, infos, annotations)
     with HDF5Reader(source, table) as reader:
-        return reader.get_dataset(dtype, infos)
+        return reader.get_dataset(dtype, infos, annotations)

@@ -131,6 +131,10 @@ class HDF5Source(FileOnDemand, ArraySource):
         """Tell which arrays there are, and their dtypes."""
         return self._read_whole(lambda: {path: array.dtype for path, array in self._arrays.items()})
 
+    def has(self, path: str) -> bool:
+        """Tell whether there is an array of that path."""
+        return self._read_whole(lambda: path in self._arrays)
+
     def length(self, path: str) -> int:
         """Count the rows of an array.
 

@@ -31,7 +31,11 @@ class _MemoryStore(ArrayStore):
             self._blocks[path] = [np.full((count, *spec.shape), spec.fill_value)]
 
     def dtypes(self) -> Mapping[str, np.dtype[Any]]:
-        return {path: blocks[0].dtype for path, blocks in self._blocks.items()}
+        # Of a copy, as a thread may make arrays meanwhile.
+        return {path: blocks[0].dtype for path, blocks in self._blocks.copy().items()}
+
+    def has(self, path: str) -> bool:
+        return path in self._blocks
 
     def widen(self, specs: Mapping[str, ArraySpec]) -> None:
         with _reading:

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
-from gymbag.columns import Column, ReadArray
+from gymbag.columns import ReadArray
 from gymbag.compound_columns import below
 from gymbag.errors import DamagedFileError
 from gymbag.storage.read_ahead import ReadAhead
@@ -23,6 +23,13 @@ from gymbag.storage.read_ahead import ReadAhead
 Rows = list[Any]
 #: The first row of a block, the row after its last, and what is in it.
 Block = tuple[int, int, Rows]
+
+
+class Unpacks(Protocol):
+    """What a column has to offer to be read in blocks."""
+
+    def unpack(self, read: ReadArray, start: int, stop: int) -> Any:
+        """Read rows start to stop as a stack."""
 
 
 class RowBlocks:
@@ -43,7 +50,7 @@ class RowBlocks:
 
     def __init__(
         self,
-        columns: Mapping[str, Column],
+        columns: Mapping[str, Unpacks],
         read: ReadArray,
         block_rows: int,
         start: int,
@@ -98,7 +105,7 @@ class RowBlocks:
         return block
 
 
-def _read_rows(columns: Mapping[str, Column], read: ReadArray, start: int, stop: int) -> Rows:
+def _read_rows(columns: Mapping[str, Unpacks], read: ReadArray, start: int, stop: int) -> Rows:
     return [column.unpack(below(read, name), start, stop) for name, column in columns.items()]
 
 

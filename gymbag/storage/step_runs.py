@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from gymbag.columns import Column
-from gymbag.episode import Step, join_steps
+from gymbag.episode import Step, annotate_step, join_steps
 from gymbag.storage.stream_tables import StreamTables
 
 # Fewer episodes than these, in a block of rows, are long enough to be read by themselves.
@@ -35,7 +35,7 @@ class StepRun:
         first: Number of the first episode.
         bounds: Where in the run the steps of each begin; and where the last one's end.
         columns: How observations and actions lie in stacks.
-        parts: Times, observations, actions, rewards, dones and infos of all steps.
+        parts: Times, observations, actions, rewards, dones, infos and annotations of all steps.
 
     Attributes:
         stop: Number of the episode after the last.
@@ -51,8 +51,8 @@ class StepRun:
 
     def _join(self, times: Iterable[float], begin: int, end: int) -> Iterator[Step]:
         observation_column, action_column = self._columns
-        _, observations, actions, rewards, dones, infos = self._parts
-        return join_steps(
+        _, observations, actions, rewards, dones, infos, annotations = self._parts
+        steps = join_steps(
             times,
             observation_column.iterate_rows(observations, begin, end),
             action_column.iterate_rows(actions, begin, end),
@@ -60,6 +60,9 @@ class StepRun:
             dones[begin:end],
             infos[begin:end],
         )
+        if not any(annotations[begin:end]):
+            return steps
+        return map(annotate_step, steps, annotations[begin:end])
 
     def steps_of(self, index: int) -> Iterator[Step]:
         """Return the steps of an episode; who asks twice gets the same values twice."""
@@ -106,7 +109,7 @@ class StepRuns:
     def _make_run(self, index: int, first: int, length: int) -> StepRun | None:
         """Lay as many episodes behind each other as begin with this one and lie in one block of rows."""
         block, stop, rows = self.steps.block(first, first + length)
-        times, observations, actions, rewards, infos = rows
+        times, observations, actions, rewards, infos, annotations = rows
         stacks = zip(self._columns, (observations, actions), strict=True)
         if stop - first < _FEWEST_EPISODES * length or not all(starmap(_is_of_arrays, stacks)):
             return None
@@ -145,6 +148,7 @@ class StepRuns:
                 before(rewards, np.nan).tolist(),
                 dones.tolist(),
                 _insert_infos(infos[taken], reset_infos[chosen], begins.tolist()),
+                _insert_infos(annotations[taken], [None] * count, begins.tolist()),
             ),
         )
 
@@ -158,9 +162,8 @@ def _is_of_arrays(column: Column, stack: Any) -> bool:
 def _insert_infos(infos: Sequence[Any], own: Sequence[Any], begins: list[int]) -> list[Any]:
     if not any(infos) and not any(own):
         return [None] * (len(infos) + len(own))
-    ends = [*begins[1:], len(infos)]
-    return [
-        info
-        for first, begin, end in zip(own, begins, ends, strict=True)
-        for info in (first, *infos[begin:end])
-    ]
+    laid: list[Any] = []
+    for first, begin, end in zip(own, begins, [*begins[1:], len(infos)], strict=True):
+        laid.append(first)
+        laid += infos[begin:end]
+    return laid

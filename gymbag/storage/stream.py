@@ -13,6 +13,7 @@ an `ArrayStore` to write to are all that a backend with flat arrays has to offer
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +23,7 @@ import numpy as np
 from gymbag.columns import ArraySpec, Column, DataColumn, Rows, ScalarColumn, ValueColumn
 from gymbag.compound_columns import below, join
 from gymbag.errors import DamagedFileError
-from gymbag.info_kinds import Kind, from_json
+from gymbag.info_kinds import NUMERIC, Kind, arrays_of, check_rows, from_json, is_plain
 from gymbag.space_columns import column_of
 from gymbag.storage.base import Header
 
@@ -41,6 +42,10 @@ class ArraySource(ABC):
     @abstractmethod
     def dtypes(self) -> Mapping[str, np.dtype[Any]]:
         """Tell which arrays there are, and their dtypes."""
+
+    def has(self, path: str) -> bool:
+        """Tell whether there is an array of that path."""
+        return path in self.dtypes()
 
     def refresh(self) -> bool:
         """Take in what was added since the arrays were opened; tell whether there was anything."""
@@ -150,7 +155,7 @@ KIND_TABLES = {"infos": "info_kinds", "annotations": "annotation_kinds"}
 def read_kinds(source: ArraySource, name: str) -> list[Kind]:
     """Read the table of kinds of the infos or the annotations; the first is number 1."""
     table = KIND_TABLES[name]
-    count = source.length(f"{table}/ends") if f"{table}/ends" in source.dtypes() else 0
+    count = source.length(f"{table}/ends") if source.has(f"{table}/ends") else 0
     texts = DataColumn().unpack(below(source.read, table), 0, count) if count else ()
     return list(map(from_json, texts))
 
@@ -165,13 +170,36 @@ def array_specs(columns: Mapping[str, Column]) -> dict[str, ArraySpec]:
 def _check_ends(source: ArraySource, path: str, specs: Mapping[str, ArraySpec]) -> None:
     """Make sure that the last end is where the arrays end that it is about."""
     rows = source.length(path)
-    end = int(source.read(path, rows - 1, rows)[0]) if rows else 0
+    last = source.read(path, max(rows - 1, 0), rows)
+    if last.dtype.kind not in "iu" or last.ndim != 1:
+        raise DamagedFileError(f"expected integers in {path}, found {last.dtype} of shape {last.shape}")
+    end = int(last[0]) if rows else 0
     base = path.removesuffix("ends")
     for other in specs:
         parts = other.removeprefix(base).split("/") if other.startswith(base) else [""]
         direct = parts == ["data"] or (parts[0] == "items" and not {"items", "data"} & set(parts[1:]))
         if direct and source.length(other) != end:
             raise DamagedFileError(f"{path} goes to {end}, and {other} to {source.length(other)}")
+
+
+def _check_info_arrays(source: ArraySource, name: str) -> None:
+    """Make sure that the arrays of infos, or of annotations, are as long as they should be, of numbers."""
+    table, steps = KIND_TABLES[name], source.length("rewards")
+    specs = {path: ArraySpec(dtype) for path, dtype in source.dtypes().items()}
+    for path, spec in specs.items():
+        if path.startswith((f"{name}/", f"{table}/")):
+            if not is_plain(spec.dtype):
+                raise DamagedFileError(f"expected numbers in {path}, found {spec.dtype}")
+            if path.startswith(f"{name}/") and not path.endswith("/data") and source.length(path) != steps:
+                raise DamagedFileError(f"rewards has {steps} rows, and {path} {source.length(path)}")
+            if path.endswith("/ends"):
+                _check_ends(source, path, specs)
+    for leaf in itertools.chain.from_iterable(read_kinds(source, name)):
+        for array in arrays_of(leaf):
+            if f"{name}/{array}" not in specs:
+                raise DamagedFileError(f"expected the array {name}/{array} of {leaf}, found none")
+        if leaf.type in NUMERIC:
+            check_rows(leaf, source.read(f"{name}/{leaf.array}", 0, 0), 0)
 
 
 def check_arrays(source: ArraySource, header: Header) -> None:
@@ -197,6 +225,8 @@ def check_arrays(source: ArraySource, header: Header) -> None:
                 raise DamagedFileError(f"{name} has {rows} rows, and {path} {source.length(path)}")
             if spec.cumulative:
                 _check_ends(source, path, array_specs(columns))
+    for name in KIND_TABLES:
+        _check_info_arrays(source, name)
     count = source.length("episodes/length")
     covered = 0
     if count:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from gymbag.columns import Column, ScalarColumn, StepInfoColumn, ValueColumn
 from gymbag.compound_columns import below
-from gymbag.episode import Ending, Episode, Field, Step, join_steps, make_step
+from gymbag.episode import Ending, Episode, Field, Step, annotate_step, join_steps, make_step
 from gymbag.errors import DamagedFileError
+from gymbag.info_arrays import InfoArrays
+from gymbag.storage.info_columns import InfoColumn
 from gymbag.storage.step_runs import StepRuns
 from gymbag.storage.stream_tables import StreamTables
 
@@ -65,10 +68,36 @@ class StreamEpisode(Episode):
                 parts.append(self._final_observation())
         else:
             # Element 0 is the reset's, and element t stands in row t - 1.
-            column = ScalarColumn(np.float64) if field == "times" else ValueColumn()
+            column = _TIME if field == "times" else ValueColumn()
             parts = [self._own(column, f"reset_{field[:-1]}")] if start == 0 else []
-            parts.append(self._rows(column, field, max(start - 1, 0), stop - 1))
+            first = max(start - 1, 0)
+            if field == "times":
+                parts.append(self._rows(column, field, first, stop - 1))
+            else:
+                parts.append(self._dicts(self._tables.infos, field, first, stop - 1))
         return parts[0] if len(parts) == 1 else column.map(_concatenate, *parts)
+
+    def read_annotations(self, start: int, stop: int) -> tuple[dict[str, Any], ...]:
+        """Read annotations start to stop."""
+        return self._dicts(self._tables.annotations, "annotations", start, stop)
+
+    def _dicts(self, column: InfoColumn, name: str, start: int, stop: int) -> tuple[dict[str, Any], ...]:
+        first = self._first_row
+        infos = column.unpack(below(self._tables.read, name), first + start, first + stop)
+        return tuple({} if info is None else info for info in infos)
+
+    @cached_property
+    def info_arrays(self) -> Mapping[str, np.ndarray]:
+        """The infos of the steps key by key, read from their columns; see `Episode.info_arrays`."""
+        return self._arrays_of(self._tables.infos)
+
+    @cached_property
+    def annotation_arrays(self) -> Mapping[str, np.ndarray]:
+        """The annotations key by key, formed like `info_arrays`."""
+        return self._arrays_of(self._tables.annotations)
+
+    def _arrays_of(self, column: InfoColumn) -> InfoArrays:
+        return InfoArrays(len(self), column.parts(self._first_row, self._first_row + len(self)))
 
     @property
     def row_bytes(self) -> int:
@@ -101,18 +130,19 @@ class StreamEpisode(Episode):
             begin, _, reset = runs.episodes.block(self.index, self.index + 1)
             row = self.index - begin
         times, infos, finals = reset
-        time, info = float(times[row]), infos[row]
+        time, info, annotation = float(times[row]), infos[row], None
         (final,) = itertools.islice(observation_column.iterate_rows(finals, row, row + 1), 1)
         action, reward = action_column.null(), np.nan
         # A step is what came of an action, a row, and the observation before the next, the row below it. So
         # each observation goes with what came before, of the rows one higher.
         while first < stop:
-            begin, end, (times, observations, actions, rewards, infos) = steps.block(first, stop)
+            begin, end, block = steps.block(first, stop)
+            times, observations, actions, rewards, infos, annotations = block
             row, last = first - begin, min(end, stop) - begin - 1
             *before, last_action = itertools.islice(
                 action_column.iterate_rows(actions, row, last + 1), last + 1 - row
             )
-            yield join_steps(
+            joined = join_steps(
                 [time, *times[row:last].tolist()],
                 observation_column.iterate_rows(observations, row, last + 1),
                 [action, *before],
@@ -120,9 +150,13 @@ class StreamEpisode(Episode):
                 itertools.repeat(False),
                 [info, *infos[row:last]],
             )
-            time, action, reward, info = float(times[last]), last_action, float(rewards[last]), infos[last]
+            if annotation or any(annotations[row:last]):
+                joined = map(annotate_step, joined, [annotation, *annotations[row:last]])
+            yield joined
+            time, action, reward = float(times[last]), last_action, float(rewards[last])
+            info, annotation = infos[last], annotations[last]
             first = begin + last + 1
-        yield (make_step((time, final, action, reward, self.finished, info)),)
+        yield (annotate_step(make_step((time, final, action, reward, self.finished, info)), annotation),)
 
     def _final_observation(self) -> Any:
         """Read observation T as a stack of one.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -11,9 +12,11 @@ from gymbag.compound_columns import below, under
 from gymbag.dataset import FlatRecording
 from gymbag.episode import Ending, Episode
 from gymbag.errors import DamagedFileError
+from gymbag.info_arrays import InfoArrays, name_paths
 from gymbag.space_columns import column_of
 from gymbag.spaces import Description, Library
 from gymbag.storage.base import Header, Reader
+from gymbag.storage.info_columns import InfoColumn
 from gymbag.storage.read_ahead import OngoingReads
 from gymbag.storage.step_runs import StepRuns
 from gymbag.storage.stream import ArraySource
@@ -21,6 +24,9 @@ from gymbag.storage.stream_episode import StreamEpisode
 from gymbag.storage.stream_tables import StreamTables
 
 _Result = TypeVar("_Result")
+
+# Keys are looked for in blocks of so many rows.
+_BLOCK_ROWS = 1 << 16
 
 # By their values; calling the enum takes a while.
 _ENDINGS = tuple(map(Ending, range(4)))
@@ -174,21 +180,39 @@ class StreamReader(Reader):
                 yield self._episode(index, *now, runs if is_fixed else None)
             start = end
 
-    def read_flat(self, with_infos: bool) -> FlatRecording:
+    @property
+    def info_keys(self) -> list[str]:
+        """The keys of the infos of steps, as `get_dataset` names them."""
+        return self._keys(self._tables.infos)
+
+    @property
+    def annotation_keys(self) -> list[str]:
+        """The keys of the annotations, as `get_dataset` names them."""
+        return self._keys(self._tables.annotations)
+
+    def _keys(self, column: InfoColumn) -> list[str]:
+        rows = self.nsteps
+        # In blocks, as whatever is JSON has to be read for its keys.
+        starts = range(0, rows, _BLOCK_ROWS)
+        paths = (column.parts(start, min(start + _BLOCK_ROWS, rows)) for start in starts)
+        return list(name_paths(dict.fromkeys(itertools.chain.from_iterable(paths))))
+
+    def read_flat(self, with_infos: bool = False, with_annotations: bool = False) -> FlatRecording:
         """Read every step of every episode."""
         len(self)  # opens the store, which changes its state: all would be read twice
-        return self._at_once(lambda: self._read_flat(with_infos))
+        return self._at_once(lambda: self._read_flat(with_infos, with_annotations))
 
-    def _read_flat(self, with_infos: bool) -> FlatRecording:
+    def _read_flat(self, with_infos: bool, with_annotations: bool) -> FlatRecording:
         episodes, rows = len(self), self.nsteps
-        infos = self._read(ValueColumn(), "infos", 0, rows) if with_infos else ()
+        tables = self._tables
         return FlatRecording(
             self._read(self.observation_column, "observations", 0, rows),
             self._read(self.action_column, "actions", 0, rows),
             self.store.read("rewards", 0, rows),
             self.store.read("terminated", 0, rows),
             self.store.read("truncated", 0, rows),
-            infos,
             self.store.read("episodes/length", 0, episodes),
             self._read(self.observation_column, "episodes/final_observation", 0, episodes),
+            InfoArrays(rows, tables.infos.parts(0, rows) if with_infos else {}),
+            InfoArrays(rows, tables.annotations.parts(0, rows) if with_annotations else {}),
         )

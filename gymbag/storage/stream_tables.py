@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 import numpy as np
 
-from gymbag.columns import Column, ScalarColumn, StepInfoColumn, ValueColumn
+from gymbag.columns import Column, ScalarColumn, StepInfoColumn
+from gymbag.storage.info_columns import InfoColumn
 from gymbag.storage.read_ahead import OngoingReads, ReadAhead
-from gymbag.storage.row_blocks import RowBlocks, Rows
+from gymbag.storage.row_blocks import RowBlocks, Rows, Unpacks
 from gymbag.storage.stream import ArraySource, array_specs
 
 # A block has at most this many rows, and about this many bytes.
@@ -17,6 +19,8 @@ _BLOCK_BYTES = 2 << 20
 
 # How many times the bytes of its JSON a small info takes as a dict.
 _INFO_GROWTH = 16
+# How many bytes a value of a column takes as an object in a dict, beside its own.
+_OBJECT_BYTES = 64
 
 # Rows of this many bytes take so long to decompress that handing them to a thread pays.
 _BIG_ROW_BYTES = 4096
@@ -38,42 +42,54 @@ class StreamTables:
         self._store = store
         self.read = store.read
         self.observation_column, self.action_column = observations, actions
+        self.infos, self.annotations = InfoColumn(store, "infos"), InfoColumn(store, "annotations")
         self._ongoing = ongoing
-        self._outline_columns: dict[str, Column] = {
+        self._outline_columns: dict[str, Unpacks] = {
             "episodes/first_row": ScalarColumn(np.int64),
             "episodes/length": ScalarColumn(np.int64),
             "episodes/ending": ScalarColumn(np.uint8),
         }
-        self._episode_columns: dict[str, Column] = {
+        self._episode_columns: dict[str, Unpacks] = {
             "episodes/reset_time": ScalarColumn(np.float64),
             "episodes/reset_info": StepInfoColumn(),
             "episodes/final_observation": observations,
         }
-        self._step_columns: dict[str, Column] = {
+        self._step_columns: dict[str, Unpacks] = {
             "times": ScalarColumn(np.float64),
             "observations": observations,
             "actions": actions,
             "rewards": ScalarColumn(np.float64),
-            "infos": StepInfoColumn(),
+            "infos": self.infos,
+            "annotations": self.annotations,
         }
 
     @cached_property
     def row_bytes(self) -> int:
-        """Bytes of the observation and info of a step, on average."""
-        return self._mean_bytes("observations", self.observation_column) + self._info_bytes
+        """Bytes of the observation, the info and the annotation of a step, on average."""
+        paths = [*array_specs({"observations": self.observation_column}), *self._info_paths]
+        return sum(map(self._mean_bytes, paths))
 
     @cached_property
-    def _info_bytes(self) -> int:
-        return self._mean_bytes("infos", ValueColumn())
+    def _info_paths(self) -> list[str]:
+        """The arrays of infos and annotations, but for what tells where or of which kind they are."""
+        return [
+            path
+            for path in self._store.dtypes()
+            if path.startswith(("infos/", "annotations/")) and not path.endswith(("/ends", "/kind"))
+        ]
 
-    def _mean_bytes(self, name: str, column: Column) -> int:
-        specs = array_specs({name: column})
-        total = sum(self._store.length(path) * spec.row_bytes for path, spec in specs.items())
-        return total // max(self._store.length("rewards"), 1)
+    def _mean_bytes(self, path: str) -> int:
+        """Count the bytes that an array has for each step."""
+        rows = self._store.read(path, 0, 0)
+        row_bytes = rows.dtype.itemsize * math.prod(rows.shape[1:])
+        return self._store.length(path) * row_bytes // max(self._store.length("rewards"), 1)
 
     @cached_property
     def _block_rows(self) -> int:
-        row_bytes = self.row_bytes + (_INFO_GROWTH - 1) * self._info_bytes
+        row_bytes = self.row_bytes
+        for path in self._info_paths:
+            is_json = path in ("infos/data", "annotations/data")
+            row_bytes += (_INFO_GROWTH - 1) * self._mean_bytes(path) if is_json else _OBJECT_BYTES
         rows = min(max(_BLOCK_BYTES // max(row_bytes, 1), 1), _BLOCK_ROWS)
         # Chunks of stores hold a power of two of rows, too, so that each lies in one block.
         return int(1 << rows.bit_length() - 1)
@@ -87,7 +103,7 @@ class StreamTables:
         return RowBlocks(self._episode_columns, self.read, self._block_rows, 0, stop)
 
     def steps(self, start: int, stop: int) -> RowBlocks:
-        """Return time, observation, action, reward and info of steps start to stop, read ahead if big."""
+        """Return times, observations, actions, rewards, infos, annotations of steps, read ahead if big."""
         ahead: ReadAhead[Rows] | None = None
         if self._ongoing is not None and self.row_bytes >= _BIG_ROW_BYTES:
             ahead = ReadAhead(self._ongoing)

@@ -208,6 +208,40 @@ class BackendContract(ABC):
         np.testing.assert_array_equal(episode.actions[:, 0], [1, 2, 3])
         assert [info["list"] for info in episode.infos] == [[0], [1], [2], [3]]
 
+    def test_annotations_are_kept_or_refused(self, tmp_path: Path) -> None:
+        """What is said of a step comes back with it; a writer that keeps no annotations says so."""
+        writer = self.open_writer(tmp_path)
+        writer.begin(_header(_BOX, _DISCRETE))
+        writer.write_reset(0.0, _float32(0, 0, 0), {}, None, None)
+        if type(writer).annotate is Writer.annotate:
+            _expect_error(lambda: writer.annotate({"value": 0.5}), "annotate()")
+            writer.close()
+            return
+        given: list[dict[str, Any]] = [
+            {"value": 0.5, "logits": _float32(1, 2)},
+            {},
+            {"value": np.float64(-0.0), "word": "Zoë", "nested": {"list": [1, (2,)]}},
+        ]
+        for annotation in given:
+            if annotation:
+                writer.annotate({"value": None})  # which the next replaces
+                writer.annotate(annotation)
+            writer.write_step(0.0, _float32(0, 0, 0), 0, 0.0, False, False, {"lives": 3})
+        writer.annotate({"value": 7.0})  # of a step that never came
+        writer.write_reset(0.0, _float32(0, 0, 0), {}, None, None)
+        writer.write_step(0.0, _float32(0, 0, 0), 0, 0.0, True, False, {})
+        writer.close()
+        reader = self.open_reader(tmp_path)
+        first, second = reader
+        assert nested.difference(first.annotations, tuple(given)) is None
+        assert nested.difference([step.annotation or {} for step in first], [{}, *given]) is None
+        assert nested.difference(first.infos, ({}, *[{"lives": 3}] * 3)) is None
+        assert second.annotations == ({},)
+        np.testing.assert_array_equal(first.annotation_arrays["value"], [0.5, np.nan, -0.0])
+        assert reader.annotation_keys == ["value", "logits", "word", "nested/list"]
+        values = reader.get_dataset(annotations=["value"])["annotations/value"]
+        np.testing.assert_array_equal(values, [0.5, np.nan, -0.0, np.nan])
+
     def test_reader_is_a_sequence(self, tmp_path: Path) -> None:
         """Length, indices from both ends, slices; each iteration starts anew."""
         self._record(tmp_path, episodes=5)

@@ -27,6 +27,7 @@ FIELDS = (
     "actions",
     "rewards",
     "infos",
+    "annotations",
 )
 
 
@@ -142,6 +143,7 @@ def _values(one: Reader, other: Reader) -> Iterator[_Values]:
             yield number, step, "actions", ours.action, theirs.action
             yield number, step, "rewards", ours.reward, theirs.reward
             yield number, step, "infos", ours.info, theirs.info
+            yield number, step, "annotations", ours.annotation, theirs.annotation
         yield number, None, "length", len(left), len(right)
         yield number, None, "ending", left.ending, right.ending
     yield None, None, "episodes", len(one), len(other)

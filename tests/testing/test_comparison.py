@@ -18,12 +18,14 @@ from gymbag import (
     MemoryWriter,
     Reader,
     RecordingWrapper,
+    Writer,
     compare,
     nested,
     record_from_iter,
     record_hdf5,
+    salvage,
 )
-from gymbag.errors import StorageError
+from gymbag.errors import RecordingError, StorageError
 from gymbag.spaces import describe_space
 from gymbag.testing.comparison import FIELDS, Comparison
 
@@ -441,6 +443,52 @@ def test_a_reader_can_be_compared_with_a_file(tmp_path):
 
 def test_names_of_data_sets_do_not_matter_between_readers():
     assert compare(recorded(name="one"), recorded(name="other"))
+
+
+def annotated(writer: Any, *values: float | None) -> Any:
+    """Record an episode whose steps have these annotations."""
+    env = RecordingWrapper(counting_env(length=len(values)), writer)
+    env.reset()
+    for value in values:
+        if value is not None:
+            env.annotate(value=value)
+        env.step(0)
+    env.close()
+    return writer.reader() if isinstance(writer, MemoryWriter) else None
+
+
+def test_annotations_are_compared_unless_they_are_ignored():
+    left, right = annotated(MemoryWriter(), 0.5, None, 1.5), annotated(MemoryWriter(), 0.5, None, 2.5)
+    assert compare(left, left)
+    assert_found(compare(left, right), (0, 3, "annotations", ("value",), 1.5, 2.5))
+    assert compare(left, right, ignore=("times", "annotations"))
+    assert compare(left, right, tolerance=1.0)
+    missing = annotated(MemoryWriter(), 0.5, 1.0, 1.5)
+    assert_found(compare(left, missing), (0, 2, "annotations", (), None, {"value": 1.0}))
+
+
+def test_copies_have_the_annotations(tmp_path):
+    paths = [tmp_path / f"{number}.h5" for number in range(3)]
+    annotated(HDF5Writer(paths[0]), 0.5, None, 1.5)
+    memory = MemoryWriter()
+    record_from_iter(memory, HDF5Reader(paths[0]))
+    record_from_iter(HDF5Writer(paths[1]), memory.reader())
+    assert salvage(paths[0], paths[2]).lost == {}
+    for path in paths[1:]:
+        assert compare(paths[0], path, ignore=())
+        assert HDF5Reader(path)[0].annotations == ({"value": 0.5}, {}, {"value": 1.5})
+
+
+class Forgetful(MemoryWriter):
+    """A writer that keeps no annotations."""
+
+    annotate = Writer.annotate
+
+
+def test_annotations_are_not_lost_by_copying_to_who_keeps_none():
+    with pytest.raises(RecordingError, match="Forgetful keeps no annotations"):
+        record_from_iter(Forgetful(), annotated(MemoryWriter(), 0.5))
+    record_from_iter(Forgetful(), recorded())
 
 
 def test_what_was_not_recorded_by_the_env_is_not_compared(tmp_path):
