@@ -76,7 +76,12 @@ def describe_episode(episode: Any) -> dict[str, Any]:
         "rewards": described(episode.rewards.tolist()),
         "times": described(episode.times.tolist()),
         "infos": described(episode.infos),
+        **annotations_of(episode.annotations),
     }
+
+
+def annotations_of(annotations: Any) -> dict[str, Any]:
+    return {"annotations": described(annotations)} if any(annotations) else {}
 
 
 def read_with_the_page(path: Path, name: str) -> dict[str, Any]:
@@ -117,6 +122,7 @@ def describe_dict(episode: dict[str, Any], observation_space: Any, action_space:
         "rewards": described(episode["rewards"].tolist()),
         "times": described(episode["times"].tolist()),
         "infos": described(episode["infos"]),
+        **annotations_of(episode["annotations"] or ()),
     }
 
 
@@ -172,6 +178,8 @@ def test_it_can_be_recorded_to(name: str, tmp_path: Path) -> None:
             writer.write_step(time, observation, action, reward, False, False, info or {})
     writer.close()
     again = [{**episode, "terminated": False, "truncated": False} for episode in expected["episodes"]]
+    for episode in again:
+        episode.pop("annotations", None)
     for read in (read_with_gymbag, read_with_the_page):
         assert read(path, data_set)["episodes"] == [*expected["episodes"], *again]
 
@@ -187,7 +195,13 @@ def test_a_recovery_gives_the_same(name: str, tmp_path: Path) -> None:
 
 
 def test_there_are_journals_of_each_kind() -> None:
-    assert JOURNALS == ["journal_of_zeros", "redo_log", "redo_log_not_committed", "torn_journal"]
+    assert JOURNALS == [
+        "annotations",
+        "journal_of_zeros",
+        "redo_log",
+        "redo_log_not_committed",
+        "torn_journal",
+    ]
 
 
 def read_or_damaged(read: Any, path: Path, name: str) -> Any:
@@ -222,6 +236,21 @@ def test_it_is_made_again(name: str, tmp_path: Path) -> None:
     assert make.to_text(made) == (VECTORS / f"{name}.json").read_text("ascii")
     for data_set, expected in made["data_sets"].items():
         assert read_with_gymbag(tmp_path / f"{name}.h5", data_set) == as_json(without_version(expected))
+
+
+def test_the_example_of_the_page_is_what_the_file_has() -> None:
+    section = PAGE.read_text("utf-8").partition("## Infos")[2]
+    python, kind = (
+        section.partition(f"```{language}\n")[2].partition("```")[0] for language in ("python", "json")
+    )
+    namespace: dict[str, Any] = {}
+    exec(python, namespace)
+    assert make.describe(namespace["info"]) == make.describe(make.COLUMN_INFOS[1])
+    file, _ = PAGE_READER.read_file(VECTORS / "infos_in_columns.h5")
+    with file:
+        arrays = PAGE_READER.find_arrays(file["Columns-v0"])
+        (row,) = PAGE_READER.read_bytes(arrays, "info_kinds", 0, 1)
+    assert json.loads(row) == json.loads(kind)
 
 
 def test_the_page_names_every_vector() -> None:

@@ -31,7 +31,8 @@ from gymbag.storage.transaction import parse_redo
 FOLDER = Path(__file__).parent
 
 # Rows a chunk, and bytes of ragged data: few, so that there are several chunks, and files stay small.
-SMALL_CHUNKS = {"_STEPS": 8, "_EPISODES": 4, "_RAGGED_BYTES": 256}
+CHUNK_ROWS = 8
+SMALL_CHUNKS = {"_STEPS": 32, "_EPISODES": 4, "_RAGGED_BYTES": 256}
 
 Description = dict[str, Any]
 Builder = Callable[[Path], dict[str, Any]]
@@ -198,11 +199,13 @@ class Episode:
     truncated: bool = False
     seed: Any = None
     options: dict[str, Any] | None = None
+    annotations: Sequence[dict[Any, Any]] = ()  # T, or none at all
 
     def describe(self, steps: int | None = None) -> dict[str, Any]:
         """Describe it; if `steps` is given, as it is unfinished after so many."""
         is_whole = steps is None
         stop = len(self.actions) if steps is None else steps
+        annotations = self.annotations[:stop]
         return {
             "seed": describe(self.seed),
             "options": describe(self.options),
@@ -213,6 +216,7 @@ class Episode:
             "rewards": list(map(describe, self.rewards[:stop])),
             "times": list(map(describe, self.times[: stop + 1])),
             "infos": list(map(describe, self.infos[: stop + 1])),
+            **({"annotations": list(map(describe, annotations))} if any(annotations) else {}),
         }
 
 
@@ -297,7 +301,7 @@ class DataSet:
 
 def begin(path: Path, name: str, data_set: DataSet, **options: Any) -> HDF5Writer:
     """Begin to record. Only what is flushed by hand gets into the journal: nobody waits for an hour."""
-    writer = HDF5Writer(path, flush_seconds=3600, **options)
+    writer = HDF5Writer(path, flush_seconds=3600, chunk_rows=CHUNK_ROWS, **options)
     writer.begin(data_set.header(name))
     return writer
 
@@ -316,6 +320,8 @@ def write_reset(writer: HDF5Writer, episode: Episode) -> None:
 
 def write_step(writer: HDF5Writer, episode: Episode, t: int) -> None:
     is_last = t == len(episode.actions) - 1
+    if episode.annotations and episode.annotations[t]:
+        writer.annotate(episode.annotations[t])
     writer.write_step(
         episode.times[t + 1],
         episode.observations[t + 1],
@@ -483,7 +489,7 @@ def sessions(path: Path) -> dict[str, Any]:
 
 
 def names(path: Path) -> dict[str, Any]:
-    """Several data sets, names with slashes, a hard link, and other things beside them."""
+    """Names with slashes and beyond ASCII, a hard link, and other things beside the data sets."""
     data_sets = {}
     for number, name in enumerate(("ALE/Pong-v5", "ü 😀.h5")):
         data_set = DataSet(TWO, TWO, made_up(TWO, TWO, (2,), first=number), description=name)
@@ -738,18 +744,100 @@ ODD_INFOS: list[dict[Any, Any]] = [
 ]
 
 
-def _odd_infos() -> DataSet:
-    metadata = {"odd": ODD_INFOS[8], "nan": float("nan")}
-    episodes = made_up(TWO, TWO, (len(ODD_INFOS), 2), infos=ODD_INFOS)
-    episodes[0].options = {"odd": ODD_INFOS[8]}
-    return DataSet(TWO, TWO, episodes, metadata=metadata)
-
-
 def infos_as_json(path: Path) -> dict[str, Any]:
     """Infos of every kind as layout 1.0 has them: JSON, with every word that begins with a dollar sign."""
-    data_set = _odd_infos()
-    record(path, "Infos-v0", data_set)
-    return {"Infos-v0": data_set.describe()}
+    episodes = made_up(TWO, TWO, (len(ODD_INFOS), 2), infos=ODD_INFOS)
+    episodes[0].options = {"odd": ODD_INFOS[8]}
+    metadata = {"odd": ODD_INFOS[8], "nan": float("nan")}
+    return {"Infos-v0": record(path, "Infos-v0", DataSet(TWO, TWO, episodes, metadata=metadata))}
+
+
+#: Infos whose keys come late, go, change their order, type and shape, and have names that HDF5 or we use.
+#: (The first four are given to resets, too, whose infos are JSON, which knows but one NaN.)
+COLUMN_INFOS: list[dict[Any, Any]] = [
+    {"lives": 3},
+    {
+        "x_position": np.float64(0.5),
+        "lives": 3,
+        "episode": {"r": 1.5, "moves": [1, 2]},
+        "message": "hi",
+        "winner": None,
+    },
+    {},
+    {"lives": np.int64(7), "x_position": -0.0},
+    {
+        "x_position": _nan("<f8", 9),
+        "lives": -(2**63),
+        "episode": {"r": REWARDS[-1], "moves": (1.0, {"a": [np.float32(0.1)]})},
+        "message": "",
+        "winner": None,
+    },
+    {"x_position": np.float64(-0.0), "lives": 2},
+    {"lives": 2.5, "x_position": np.float32(1.5), "message": b"\0hi\0", "winner": {}},
+    {"lives": 2**70, "x_position": 1, "episode": 5, "winner": {"r": "a"}},
+    {
+        "alive": True,
+        "flag": np.bool_(True),
+        "i1": np.int8(-1),
+        "u8": np.uint64(2**64 - 1),
+        "f2": np.float16(0.1),
+    },
+    {
+        "alive": False,
+        "late": "é\ud800",
+        "nothing": {},
+        "deep": {"er": {"est": 1.0}, "nothing": {}, "none": None},
+    },
+    {
+        "matrix": np.arange(6, dtype="<i2").reshape(2, 3),
+        "0d": np.array(5.0),
+        "big": np.arange(2, dtype=">i4"),
+    },
+    {
+        "matrix": np.arange(6, dtype="<i2"),
+        "0d": 5.0,
+        "big": np.arange(2, dtype="<i4"),
+        "empty": np.zeros((0, 3)),
+    },
+    {"data": 1, "ends": 2.0, "items": "3", "kind": True, "%64ata": 4, "x": {"data": 5, "kind": None}},
+    {"a/b": 1, ".": 2, "..": 3, "": 4, "é": 5, "a": {"b": 6}, "x": 7, "A": 8},
+    {1: "a key that is no string"},
+    {"complex": 1 - 2j, "inner": {1: 2}, "x": {"y": np.bytes_(b"a")}},
+]
+
+
+def infos_in_columns(path: Path) -> dict[str, Any]:
+    """Infos in columns, of every type; a second session adds columns."""
+    first = DataSet(TWO, TWO, made_up(TWO, TWO, (9, 2), infos=COLUMN_INFOS[:5]))
+    second = DataSet(TWO, TWO, made_up(TWO, TWO, (0, 40), infos=COLUMN_INFOS, first=2))
+    for data_set in (first, second):
+        described = record(path, "Columns-v0", data_set)
+    described["format_version"] = "1.1"
+    described["sessions"] *= 2
+    described["episodes"] = [e.describe() for data_set in (first, second) for e in data_set.episodes]
+    return {"Columns-v0": described}
+
+
+ANNOTATIONS: list[dict[Any, Any]] = [
+    {},
+    {"policy_value": 0.5, "logits": np.array([0.1, -0.0], np.float32)},
+    {"policy_value": np.float32(2.5), "logits": np.array([1, 2], np.float32), "why": "greedy"},
+]
+
+
+def annotations(path: Path) -> dict[str, Any]:
+    """Annotations and infos in columns, in the journal of a recorder that was killed."""
+    infos = [{}, {"lives": 3}, {"lives": 2, "message": "hi"}]
+    data_set = DataSet(TWO, TWO, made_up(TWO, TWO, (9, 5, 9), infos=infos))
+    for episode in data_set.episodes:
+        episode.annotations = [ANNOTATIONS[t % 3] for t in range(len(episode.actions))]
+    begins = _in_journal(path, data_set, "Annotations-v0")
+    journal = _journal(path).read_bytes()
+    _journal(path).write_bytes(journal[: len(journal) - 1])
+    assert len(journal) > begins + 1
+    *whole, last = data_set.episodes
+    episodes = [*(e.describe() for e in whole), last.describe(3)]
+    return {"Annotations-v0": data_set.describe("1.1", episodes)}
 
 
 #: All vectors by their names.
@@ -774,6 +862,8 @@ VECTORS: dict[str, Builder] = {
         redo_log,
         redo_log_not_committed,
         infos_as_json,
+        infos_in_columns,
+        annotations,
     )
 }
 
