@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import hdf5plugin  # noqa: F401  brings HDF5 the filter of zstd
 import pytest
 from vectors import make
 
-from gymbag import DamagedFileError, HDF5Reader, HDF5Writer, list_datasets, repair
+from gymbag import DamagedFileError, HDF5Reader, HDF5Writer, StorageError, list_datasets, repair
 from gymbag.spaces import describe_space
 
 PAGE = Path(__file__).parents[1] / "docs" / "format.md"
@@ -227,6 +228,16 @@ def test_both_find_the_same_end_of_a_journal(fill: bytes | None, tmp_path: Path)
     numbers = [count for count in found if count != "damaged"]
     assert numbers == sorted(numbers)
     assert {0, 17} <= set(numbers) <= {0, 14, 17}
+
+
+def test_both_refuse_a_newer_version_and_say_which_gymbag_is_needed(tmp_path: Path) -> None:
+    path = copy_to(tmp_path, "cartpole")
+    with h5py.File(path, "r+") as file:
+        file["CartPole-v1"].attrs["format_version"] = "1.2"
+        file["CartPole-v1"].attrs["needs_gymbag"] = "1.7.0"
+    for read in (read_with_gymbag, read_with_the_page):
+        with pytest.raises((StorageError, ValueError), match=r"1\.2.* gymbag 1\.7\.0"):
+            read(path, "CartPole-v1")
 
 
 # Its physics are those of the machine's mathematical library.

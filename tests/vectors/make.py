@@ -773,7 +773,7 @@ COLUMN_INFOS: list[dict[Any, Any]] = [
         "winner": None,
     },
     {"x_position": np.float64(-0.0), "lives": 2},
-    {"lives": 2.5, "x_position": np.float32(1.5), "message": b"\0hi\0", "winner": {}},
+    {"lives": 2.5, "x_position": np.float32(1.5), "message": b"\0hi\xff", "winner": {}},
     {"lives": 2**70, "x_position": 1, "episode": 5, "winner": {"r": "a"}},
     {
         "alive": True,
