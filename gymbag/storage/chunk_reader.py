@@ -135,7 +135,9 @@ class ChunkReader:
         """Return the filter mask of a chunk, and what stands in the file for it."""
         try:
             return self._array.read_chunk(begin)
-        except (OSError, RuntimeError, MemoryError):  # never written, or damaged: HDF5 can tell
+        # Never written, or damaged: HDF5 can tell. (Of an array no chunk of which was written, h5py takes a
+        # number that HDF5 did not set for the bytes of a chunk.)
+        except (OSError, RuntimeError, MemoryError):
             return -1, b""
 
     def _check_not_zeroed(self, start: int, stop: int) -> None:

@@ -17,10 +17,10 @@ from gymbag.storage.stream import ArraySource, array_specs
 _BLOCK_ROWS = 8192
 _BLOCK_BYTES = 2 << 20
 
-# How many times the bytes of its JSON a small info takes as a dict.
-_INFO_GROWTH = 16
+# How many times its bytes a small info takes that is JSON, and a text while it is made of those of a column.
+_JSON_GROWTH, _TEXT_GROWTH = 16, 8
 # How many bytes a value of a column takes as an object in a dict, beside its own.
-_OBJECT_BYTES = 64
+_OBJECT_BYTES = 96
 
 # Rows of this many bytes take so long to decompress that handing them to a thread pays.
 _BIG_ROW_BYTES = 4096
@@ -78,21 +78,32 @@ class StreamTables:
             if path.startswith(("infos/", "annotations/")) and not path.endswith(("/ends", "/kind"))
         ]
 
-    def _mean_bytes(self, path: str) -> int:
-        """Count the bytes that an array has for each step."""
+    def _mean_bytes(self, path: str, table: str = "rewards") -> int:
+        """Count the bytes that an array has for each row of a table."""
         rows = self._store.read(path, 0, 0)
         row_bytes = rows.dtype.itemsize * math.prod(rows.shape[1:])
-        return self._store.length(path) * row_bytes // max(self._store.length("rewards"), 1)
+        return self._store.length(path) * row_bytes // max(self._store.length(table), 1)
 
     @cached_property
-    def _block_rows(self) -> int:
+    def _step_rows(self) -> int:
+        """How many steps make a block."""
         row_bytes = self.row_bytes
         for path in self._info_paths:
-            is_json = path in ("infos/data", "annotations/data")
-            row_bytes += (_INFO_GROWTH - 1) * self._mean_bytes(path) if is_json else _OBJECT_BYTES
-        rows = min(max(_BLOCK_BYTES // max(row_bytes, 1), 1), _BLOCK_ROWS)
-        # Chunks of stores hold a power of two of rows, too, so that each lies in one block.
-        return int(1 << rows.bit_length() - 1)
+            mean = self._mean_bytes(path)
+            if path in ("infos/data", "annotations/data"):
+                row_bytes += (_JSON_GROWTH - 1) * mean
+            else:
+                row_bytes += _OBJECT_BYTES + (_TEXT_GROWTH - 1) * mean * path.endswith("/data")
+        return _fitting_rows(row_bytes)
+
+    @cached_property
+    def _episode_rows(self) -> int:
+        """How many episodes make a block."""
+        table = "episodes/length"
+        row_bytes = _JSON_GROWTH * self._mean_bytes("episodes/reset_info/data", table)
+        for path in array_specs({"episodes/final_observation": self.observation_column}):
+            row_bytes += self._mean_bytes(path, table)
+        return _fitting_rows(row_bytes)
 
     def outlines(self, stop: int) -> RowBlocks:
         """Return first row, length and ending of the episodes before `stop`."""
@@ -100,11 +111,18 @@ class StreamTables:
 
     def episodes(self, stop: int) -> RowBlocks:
         """Return reset time, reset info and final observation of the episodes before `stop`."""
-        return RowBlocks(self._episode_columns, self.read, self._block_rows, 0, stop)
+        return RowBlocks(self._episode_columns, self.read, self._episode_rows, 0, stop)
 
     def steps(self, start: int, stop: int) -> RowBlocks:
         """Return times, observations, actions, rewards, infos, annotations of steps, read ahead if big."""
         ahead: ReadAhead[Rows] | None = None
         if self._ongoing is not None and self.row_bytes >= _BIG_ROW_BYTES:
             ahead = ReadAhead(self._ongoing)
-        return RowBlocks(self._step_columns, self.read, self._block_rows, start, stop, ahead)
+        return RowBlocks(self._step_columns, self.read, self._step_rows, start, stop, ahead)
+
+
+def _fitting_rows(row_bytes: int) -> int:
+    """Return how many rows of so many bytes make a block."""
+    rows = min(max(_BLOCK_BYTES // max(row_bytes, 1), 1), _BLOCK_ROWS)
+    # Chunks of stores hold a power of two of rows, too, so that each lies in one block.
+    return int(1 << rows.bit_length() - 1)
