@@ -28,7 +28,7 @@ def column_of(description: Description) -> Column:
     >>> from gymbag.spaces import describe_space
     >>> space = gymnasium.spaces.Dict(position=gymnasium.spaces.Box(-1, 1, (2,)))
     >>> column_of(describe_space(space)).arrays()
-    {'position': ArraySpec(dtype=dtype('float32'), shape=(2,), cumulative=False)}
+    {'position': ArraySpec(dtype=dtype('float32'), shape=(2,), cumulative=False, sparse=False)}
     """
     check_description(description)
     try:
