@@ -53,12 +53,23 @@ def play(name: str, number: int, length: int, ending: str, dtype: Any = np.float
         observations,
         [np.int64((7 * t + number) % 100) for t in range(length)],
         [base + t / 7 for t in range(length)],
-        [{"number": base + t} if t % 3 else {} for t in range(length + 1)],
+        [_info(number, base, t) for t in range(length + 1)],
         [1e9 + base + t / 3 for t in range(length + 1)],
         ending,
         seed=base,
         options={"number": number} if number % 2 else None,
     )
+
+
+def _info(number: int, base: int, t: int) -> dict[str, Any]:
+    """Make up an info: some are empty, some have keys that others have not, and not all fit a column."""
+    info: dict[str, Any] = {"number": base + t} if t % 3 else {}
+    if t % 3 == 2:
+        info["score"] = {"name": f"step {t}", "value": np.float32(base + t / 3)}
+    if number > 2 and t % 2:
+        info["late"] = np.array([t, number], np.int16)
+        info["odd"] = [None, t] if number % 2 else base / 7
+    return info
 
 
 def cut(episodes: Sequence[Played], events: int) -> list[Played]:
@@ -319,4 +330,4 @@ def _assert_same_episodes(reader: Any, episodes: Sequence[Played]) -> None:
         assert [step.action for step in steps[1:]] == played.actions
         assert [step.reward for step in steps[1:]] == played.rewards
         assert [step.time for step in steps] == played.times
-        assert [step.info or {} for step in steps] == played.infos
+        assert_same([step.info or {} for step in steps], played.infos)

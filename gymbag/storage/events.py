@@ -5,8 +5,8 @@ An event is a row of bytes in a buffer, packed in one call:
     observation  action  reward  time  code  |  values of the info  values of the annotation
 
 All events have the first part. The second is laid out by the plan of the step (see `plans`), whose code is
-that of the event, but for the outcome. Values of no fixed size, and large ones, are kept aside; their row has a
-number that leads to them. A buffer lies in the processor's cache, becomes arrays without a look at each
+that of the event, but for the outcome. Values of no fixed size, and large ones, are kept aside; their row has
+a number that leads to them. A buffer lies in the processor's cache, becomes arrays without a look at each
 value, and leaves nothing behind to be freed: a small env notices the difference.
 
 One thread adds events. Another may take them meanwhile, if it is the only one to do so.

@@ -191,15 +191,17 @@ class StreamWriter:
         encoded = self._encode_info(info) if info else b""
         if not self._dtypes_decided:
             self._make_room(observation)
+        frozen = None
         try:
             frozen = self._events.freeze_observation(observation)
         except LossyCastError:
             self._make_room(observation)
-            frozen = self._events.freeze_observation(observation)
+            if self.failure is None:
+                frozen = self._events.freeze_observation(observation)
         self._in_episode, self._annotation = True, {}
         self._find_out_if_ready()
         if self.failure is not None:
-            return  # what comes is let go
+            return  # later events are dropped
         self._events.add_reset(frozen, time, arguments, encoded)
         if self._events.is_full:
             self.on_full_block()
@@ -254,6 +256,8 @@ class StreamWriter:
             frozen = self._freeze(observation, action)
         except LossyCastError:
             self._make_room(observation, action)
+            if self.failure is not None:
+                return  # there is none
             frozen = self._freeze(observation, action)
         annotation, self._annotation = self._annotation, {}
         plan, values = self._planner.find(info, annotation)
