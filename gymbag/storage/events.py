@@ -80,6 +80,21 @@ class Block:
         """Return all rows as those of a plan, which means nothing for events of other plans."""
         return _rows(self.data, 0, len(self.data), self.stride, plan)
 
+    def steps_by_plan(
+        self, plans: Sequence[Plan], is_step: np.ndarray
+    ) -> list[tuple[Plan, np.ndarray | slice, np.ndarray]]:
+        """Return each plan, which of the steps it has packed (a slice if all), and the rows of these."""
+        numbers = self.plans[is_step]
+        found: list[tuple[Plan, np.ndarray | slice, np.ndarray]] = []
+        for number in np.unique(numbers).tolist():
+            rows = self.rows_of(plans[number])[is_step]
+            where = np.flatnonzero(numbers == number)
+            is_all = len(where) == len(numbers)
+            found.append(
+                (plans[number], slice(None), rows) if is_all else (plans[number], where, rows[where])
+            )
+        return found
+
     def frozen_observations(self, events: np.ndarray) -> list[Any]:
         """Return what some events returned, frozen."""
         if not isinstance(self.observations, _ndarray):

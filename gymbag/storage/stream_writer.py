@@ -32,7 +32,8 @@ from gymbag.storage.base import RecordingState
 from gymbag.storage.events import RESET, Block, Events, choose
 from gymbag.storage.info_table import InfoTable
 from gymbag.storage.planner import Planner
-from gymbag.storage.plans import Plan, UnfitError
+from gymbag.storage.plans import UnfitError
+from gymbag.storage.step_values import PLAIN_REWARDS, as_outcome, as_reward
 from gymbag.storage.stream import EPISODE_COLUMNS, ArrayStore, array_specs, episode_columns, step_columns
 from gymbag.storage.table_writer import TableWriter
 from gymbag.uninterrupted import Uninterrupted
@@ -239,7 +240,7 @@ class StreamWriter:
     ) -> None:
         """See `Writer.write_step`."""
         if self.failure is None:
-            self._write_step(time, observation, action, reward, _as_outcome(terminated, truncated), info)
+            self._write_step(time, observation, action, reward, as_outcome(terminated, truncated), info)
         if terminated or truncated:
             self._in_episode = False
         self._find_out_if_ready()
@@ -251,7 +252,7 @@ class StreamWriter:
     ) -> None:
         if not (self._in_episode and self._dtypes_decided):
             self._begin_steps(observation, action)
-        reward = _as_float(reward)
+        reward = as_reward(reward)
         try:
             frozen = self._freeze(observation, action)
         except LossyCastError:
@@ -298,9 +299,9 @@ class StreamWriter:
                         if terminated is False and truncated is False:
                             outcome = 0
                         else:
-                            outcome = _as_outcome(terminated, truncated)
-                        if type(reward) not in _FLOATS:
-                            reward = _as_float(reward)
+                            outcome = as_outcome(terminated, truncated)
+                        if type(reward) not in PLAIN_REWARDS:
+                            reward = as_reward(reward)
                         frozen = events.freeze_observation(observation)
                         end = events.end
                         if info:
@@ -468,27 +469,17 @@ class StreamWriter:
                 "truncated": (outcomes & Ending.TRUNCATED).astype(bool),
                 "times": times,
             }
-            by_plan = list(self._split_by_plan(block, is_step))
+            by_plan = block.steps_by_plan(self._events.plans, is_step)
             infos, annotations = self._info_tables
-            rows.update(infos.values([(plan.info, *each) for plan, *each in by_plan], block.kept, count))
-            rows.update(
-                annotations.values([(plan.annotation, *each) for plan, *each in by_plan], block.kept, count)
-            )
+            chosen = [(plan.info, where, own) for plan, where, own in by_plan]
+            rows.update(infos.values(chosen, block.kept, count))
+            chosen = [(plan.annotation, where, own) for plan, where, own in by_plan]
+            rows.update(annotations.values(chosen, block.kept, count))
             self._steps.write(rows)
             self._rows += count
         # Those of many blocks together, as it takes as long to write a few as to write many.
         if len(self._ended) >= self._most_ended:
             self._write_episodes()
-
-    def _split_by_plan(self, block: Block, is_step: np.ndarray) -> Iterator[tuple[Plan, Any, np.ndarray]]:
-        """Yield each plan, which of the steps of a block it has packed (a slice if all), and their rows."""
-        numbers = block.plans[is_step]
-        for number in np.unique(numbers).tolist():
-            plan = self._events.plans[number]
-            rows = block.rows_of(plan)[is_step]
-            where = np.flatnonzero(numbers == number)
-            is_only = len(where) == len(numbers)
-            yield plan, slice(None) if is_only else where, rows if is_only else rows[where]
 
     def _create_columns(self) -> None:
         """Make the arrays of keys that came up since, and add to the tables of kinds."""
@@ -536,37 +527,3 @@ class StreamWriter:
                 self._ended.append(self._episode_row(outcome, observation, rows))
                 self._episode = None
         self._latest = latest
-
-
-def _as_float(reward: Any) -> float:
-    if type(reward) in _FLOATS:
-        return float(reward)
-    if type(reward) is int and -_EXACT <= reward <= _EXACT:
-        return float(reward)
-    array = np.asarray(reward)
-    if array.size == 1 and array.dtype.kind in "biuf":
-        number = float(array.item())
-        if number == array.item() or np.isnan(number):
-            return number
-    raise SpaceError(f"expected a reward that is one number, which float64 holds, found {reward!r}")
-
-
-# Numbers that a double holds exactly, and `struct` takes as they are.
-_FLOATS = frozenset((float, np.float64, np.float32, bool, np.bool_, np.int32, np.int16, np.int8, np.uint8))
-_EXACT = 1 << 53
-
-
-def _as_outcome(terminated: Any, truncated: Any) -> int:
-    """Return the `Ending` of an episode that ends so, or 0 if it goes on."""
-    if type(terminated) is bool and type(truncated) is bool:
-        return terminated + 2 * truncated
-    return int(_as_bool(terminated, "terminated")) + 2 * int(_as_bool(truncated, "truncated"))
-
-
-def _as_bool(flag: Any, name: str) -> bool:
-    if type(flag) is bool or type(flag) is np.bool_:
-        return bool(flag)
-    array = np.asarray(flag)
-    if array.size == 1 and array.dtype.kind in "biu" and array.item() in (0, 1):
-        return bool(array.item())
-    raise SpaceError(f"expected {name} to be True or False, found {flag!r}")
