@@ -7,6 +7,7 @@ does just that, so that tests can look at the folder as it would be left, for ea
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,15 +16,19 @@ from typing import Any
 
 import pytest
 
+#: Stands for the number of a file in an `Operation`.
+FOLDER = -1
+
 
 @dataclass(frozen=True)
 class Operation:
     """Something that changes a folder.
 
     Attributes:
-        kind: "open" (makes or empties a file), "write", "truncate", "remove" or "rename".
-        file: Number of the file; a name that is removed and made again is that of another one.
-        name: Its name; of "write" and "truncate", when it was opened.
+        kind: "open" (makes or empties a file), "write", "truncate", "remove", "rename" or "sync".
+        file: Number of the file, or FOLDER if the folder is synced; a name that is removed and made again is
+            that of another one.
+        name: Its name; of "write", "truncate" and "sync", when it was opened.
         at: Where a write begins, or the size to truncate to.
         data: What is written.
         target: The new name.
@@ -82,7 +87,7 @@ class State:
             self.contents[file] = data[: operation.at].ljust(operation.at, b"\0")
         elif operation.kind == "remove":
             del self.names[operation.name]
-        else:
+        elif operation.kind == "rename":
             self.names[operation.target] = self.names.pop(operation.name)
 
     def put(self, folder: Path) -> None:
@@ -138,10 +143,15 @@ class FileOperations:
         """Begin to take note."""
         self._patches = pytest.MonkeyPatch()
         open_, close, pwrite, ftruncate = os.open, os.close, os.pwrite, os.ftruncate
+        fsync, fdatasync = os.fsync, os.fdatasync
         unlink, replace = Path.unlink, Path.replace
 
         def noted_open(path: Any, flags: int, *arguments: Any, **options: Any) -> int:
             name = Path(path).name
+            if path == self._folder:
+                descriptor = open_(path, flags, *arguments, **options)
+                self._opened[descriptor] = FOLDER, ""
+                return descriptor
             if not self._is_inside(path) or not flags & (os.O_WRONLY | os.O_RDWR):
                 return open_(path, flags, *arguments, **options)
             is_new = name not in self._state.names
@@ -175,6 +185,12 @@ class FileOperations:
             ftruncate(descriptor, size)
             self._end(operation)
 
+        def noted_sync(sync: Callable[[int], None], descriptor: int) -> None:
+            operation = Operation("sync", *self._opened[descriptor])
+            self._begin(operation)
+            sync(descriptor)
+            self._end(operation)
+
         def noted_unlink(path: Path, missing_ok: bool = False) -> None:
             operation = None
             if self._is_inside(path) and path.name in self._state.names:
@@ -200,9 +216,11 @@ class FileOperations:
             ("close", noted_close),
             ("pwrite", noted_pwrite),
             ("ftruncate", noted_ftruncate),
+            ("fsync", functools.partial(noted_sync, fsync)),
+            ("fdatasync", functools.partial(noted_sync, fdatasync)),
         ):
             self._patches.setattr(os, name, function)
-        for name in ("write", "truncate", "pwritev", "writev", "sendfile", "copy_file_range"):
+        for name in ("sync", "write", "truncate", "pwritev", "writev", "sendfile", "copy_file_range"):
             if hasattr(os, name):
                 self._patches.setattr(os, name, unexpected)
         self._patches.setattr(Path, "unlink", noted_unlink)
@@ -236,7 +254,8 @@ def states(start: State, done: list[Any]) -> Iterator[tuple[int, Operation | Non
             yield count, operation, torn, notes
         state.do(operation)
         count += 1
-        yield count, None, state, notes
+        if operation.kind != "sync":
+            yield count, None, state, notes
 
 
 def _where_to_cut(operation: Operation) -> Iterator[int]:

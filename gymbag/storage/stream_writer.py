@@ -384,6 +384,12 @@ class StreamWriter:
             except Exception as error:
                 self._fail(error)
 
+    def stop(self, error: Exception) -> None:
+        """Write nothing any more, as the store has failed; see `failure`."""
+        with Uninterrupted(), self._lock:
+            if self.failure is None:
+                self._fail(error)
+
     def _fail(self, error: Exception) -> None:
         self.failure = error
         # What comes is let go, also if there is no room for its dtype.

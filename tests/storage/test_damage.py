@@ -619,6 +619,6 @@ def test_a_file_that_changed_under_its_journal_is_noticed(path: Path, killed: Ki
 def test_what_the_journal_says_is_checked_as_a_whole(killed: Killed) -> None:
     data = journal_path(killed.path).read_bytes()
     assert data[PREAMBLE_BYTES:].startswith(b"rows")
-    assert zlib.crc32(data[PREAMBLE_BYTES : PREAMBLE_BYTES + 20]) == int.from_bytes(
-        data[PREAMBLE_BYTES + 20 : PREAMBLE_BYTES + 24], "little"
+    assert zlib.crc32(data[PREAMBLE_BYTES : PREAMBLE_BYTES + 44]) == int.from_bytes(
+        data[PREAMBLE_BYTES + 44 : PREAMBLE_BYTES + 48], "little"
     )
