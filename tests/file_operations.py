@@ -7,7 +7,7 @@ does just that, so that tests can look at the folder as it would be left, for ea
 from __future__ import annotations
 
 import contextlib
-import functools
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -25,10 +25,11 @@ class Operation:
     """Something that changes a folder.
 
     Attributes:
-        kind: "open" (makes or empties a file), "write", "truncate", "remove", "rename" or "sync".
+        kind: "open" (makes or empties a file), "write", "truncate", "remove", "rename", "sync" or
+            "failed sync".
         file: Number of the file, or FOLDER if the folder is synced; a name that is removed and made again is
             that of another one.
-        name: Its name; of "write", "truncate" and "sync", when it was opened.
+        name: Its name; of "write", "truncate" and syncs, when it was opened.
         at: Where a write begins, or the size to truncate to.
         data: What is written.
         target: The new name.
@@ -108,15 +109,21 @@ class FileOperations:
         folder: The folder.
         before: Called with every operation before it is done. It may raise OSError, or return how many bytes
             of a write are to be done, as a disk does that is about to be full.
+        start: The folder as it is, if its files have numbers.
 
     Attributes:
         start: The folder as it was.
         done: The operations, and whatever was given to `note`, in order.
     """
 
-    def __init__(self, folder: Path, before: Callable[[Operation], int | None] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        before: Callable[[Operation], int | None] | None = None,
+        start: State | None = None,
+    ) -> None:
         self._folder, self._before = folder, before
-        self.start = State.of(folder)
+        self.start = start or State.of(folder)
         self._state = self.start.copy()
         self.done: list[Any] = []
         self._opened: dict[int, tuple[int, str]] = {}
@@ -143,7 +150,6 @@ class FileOperations:
         """Begin to take note."""
         self._patches = pytest.MonkeyPatch()
         open_, close, pwrite, ftruncate = os.open, os.close, os.pwrite, os.ftruncate
-        fsync, fdatasync = os.fsync, os.fdatasync
         unlink, replace = Path.unlink, Path.replace
 
         def noted_open(path: Any, flags: int, *arguments: Any, **options: Any) -> int:
@@ -185,11 +191,14 @@ class FileOperations:
             ftruncate(descriptor, size)
             self._end(operation)
 
-        def noted_sync(sync: Callable[[int], None], descriptor: int) -> None:
+        def noted_sync(descriptor: int) -> None:
             operation = Operation("sync", *self._opened[descriptor])
-            self._begin(operation)
-            sync(descriptor)
-            self._end(operation)
+            try:
+                self._begin(operation)
+            except OSError:
+                self._end(dataclasses.replace(operation, kind="failed sync"))
+                raise
+            self._end(operation)  # which tests need not wait for
 
         def noted_unlink(path: Path, missing_ok: bool = False) -> None:
             operation = None
@@ -216,8 +225,8 @@ class FileOperations:
             ("close", noted_close),
             ("pwrite", noted_pwrite),
             ("ftruncate", noted_ftruncate),
-            ("fsync", functools.partial(noted_sync, fsync)),
-            ("fdatasync", functools.partial(noted_sync, fdatasync)),
+            ("fsync", noted_sync),
+            ("fdatasync", noted_sync),
         ):
             self._patches.setattr(os, name, function)
         for name in ("sync", "write", "truncate", "pwritev", "writev", "sendfile", "copy_file_range"):
@@ -254,7 +263,7 @@ def states(start: State, done: list[Any]) -> Iterator[tuple[int, Operation | Non
             yield count, operation, torn, notes
         state.do(operation)
         count += 1
-        if operation.kind != "sync":
+        if not operation.kind.endswith("sync"):
             yield count, None, state, notes
 
 

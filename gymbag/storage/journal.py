@@ -165,8 +165,9 @@ def read_header(descriptor: int) -> Header | None:
     if len(data) < PREAMBLE_BYTES:
         return None
     if not any(data):
-        # After a power cut, a file may have the size it was given and not the bytes.
-        if _find_synced(descriptor, PREAMBLE_BYTES, _VERSION) > 0:
+        # After a power cut, a file may have the size it was given and not the bytes. That is before the first
+        # block, as the header is synced before.
+        if os.fstat(descriptor).st_size > PREAMBLE_BYTES:
             raise DamagedFileError("the journal's header is gone")
         return None
     if _CHECKSUM.unpack_from(data, _HEADER.size) != (_crc(data[: _HEADER.size]),):
@@ -198,33 +199,26 @@ class _Head(NamedTuple):
     synced: int
 
 
-def _parse_head(data: bytes, at: int, version: int, epoch: bytes | None = None) -> _Head | None:
-    """Parse the head of a block; None if there is none.
-
-    Args:
-        data: What begins with it.
-        at: Where in the journal.
-        version: Of the journal.
-        epoch: Of the journal, if known. Blocks of another one are left of what was there before.
-    """
-    form = _BLOCKS[version]
+def _parse_head(data: bytes, at: int, header: Header) -> _Head | None:
+    """Parse the head of a block at a byte of a journal; None if there is none, or one of another epoch."""
+    form = _BLOCKS[header.version]
     size = form.size + _CHECKSUM.size
     if len(data) < size or _CHECKSUM.unpack_from(data, form.size) != (_crc(data[: form.size]),):
         return None
     magic, contents, payload, checksum, *more = form.unpack_from(data)
     # Of version 1, whose writers thought of kills only, what lies before a block was written before it.
-    synced, own_epoch = more or (at, epoch)
-    if magic != _BLOCK_MAGIC or (epoch is not None and epoch != own_epoch):
+    synced, epoch = more or (at, header.epoch)
+    if magic != _BLOCK_MAGIC or epoch != header.epoch:
         return None
     return _Head(size, contents, payload, checksum, synced)
 
 
-def _find_synced(descriptor: int, start: int, version: int, epoch: bytes | None = None) -> int:
+def _find_synced(descriptor: int, start: int, header: Header) -> int:
     """Return up to where the journal was synced, as blocks say that lie anywhere behind a byte; 0 if none."""
     rest = os.pread(descriptor, os.fstat(descriptor).st_size - start, start)
     synced, at = 0, rest.find(_BLOCK_MAGIC)
     while at >= 0:
-        head = _parse_head(rest[at : at + _BLOCK.size + _CHECKSUM.size], start + at, version, epoch)
+        head = _parse_head(rest[at : at + _BLOCK.size + _CHECKSUM.size], start + at, header)
         if head is not None:
             synced = max(synced, head.synced)
         at = rest.find(_BLOCK_MAGIC, at + 1)
@@ -266,6 +260,8 @@ class Journal:
         fields = _HEADER.pack(_MAGIC, _VERSION, epoch, size, _first_checksum(base, size), os.getpid(), host)
         self._extent = _Extent(epoch=epoch)
         self._append((fields + _CHECKSUM.pack(_crc(fields))).ljust(PREAMBLE_BYTES, b"\0"))
+        # Blocks would lie over a redo log that was applied, and may come back, with the commit slot.
+        self.syncer.sync(self.file.descriptor, "the beginning of the journal")
 
     def resume(self, end: int) -> None:
         """Go on behind the blocks of a writer that was killed, with a redo log."""
@@ -327,8 +323,7 @@ class Journal:
 
     def commit(self, slot: bytes) -> None:
         """Put a redo log into force: from here on, it stands for all that is to become of the file."""
-        # With the header before it, which a writer may have left that failed to sync it.
-        write_at(self.file.descriptor, os.pread(self.file.descriptor, _COMMIT_AT, 0) + slot, 0)
+        write_at(self.file.descriptor, slot, _COMMIT_AT)
         self.syncer.sync(self.file.descriptor, "the commit slot")
 
     def write_again(self) -> None:
@@ -413,7 +408,7 @@ class JournalReader:
             blocks.append(block)
             at, synced = block.end, max(synced, block.synced)
         if at < size:
-            synced = max(synced, _find_synced(self._descriptor, at, self.header.version, self.header.epoch))
+            synced = max(synced, _find_synced(self._descriptor, at, self.header))
         for block in blocks:
             # What was synced is checked when it is read: damaged rows take no others along.
             if block.end > synced and not all(self._is_sound(entry) for _, entry in block.entries):
@@ -428,12 +423,8 @@ class JournalReader:
 
     def _read_block(self, at: int, size: int) -> _Block | None:
         """Read the block at a byte of the journal, all but the rows; None if it is not whole."""
-        head = _parse_head(
-            os.pread(self._descriptor, _BLOCK.size + _CHECKSUM.size, at),
-            at,
-            self.header.version,
-            self.header.epoch,
-        )
+        start = os.pread(self._descriptor, _BLOCK.size + _CHECKSUM.size, at)
+        head = _parse_head(start, at, self.header)
         if head is None or at + head.size + head.contents + head.payload > size:
             return None
         contents = os.pread(self._descriptor, head.contents, at + head.size)

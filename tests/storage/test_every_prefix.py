@@ -36,7 +36,7 @@ def tell(folder: Path) -> tuple[Story, FileOperations]:
 
 
 def check_of(folder: Path, story: Story, notes: list[Any]) -> Check:
-    flushed, recorded = notes[-1] if notes else ({}, {})
+    flushed, recorded, _ = notes[-1] if notes else ({}, {}, {})
     return Check(folder / "recording.h5", story.episodes, flushed, recorded)
 
 
