@@ -7,6 +7,7 @@ cuts leave one that another has left, too.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import itertools
@@ -27,7 +28,7 @@ from file_operations import FileOperations, Operation, State
 from power_cut import Volume
 from story import FIRST, SECOND, Check, Story
 
-from gymbag.errors import StorageError
+from gymbag.errors import RecordingError, StorageError
 from gymbag.storage.repair import repair
 from gymbag.storage.snapshot import Snapshot
 from gymbag.storage.syncing import Syncer
@@ -344,3 +345,79 @@ def test_each_sync_that_is_left_out_is_noticed(tmp_path: Path, site: str) -> Non
 
     with pytest.raises(BadStateError):
         cut()
+
+
+class FailingSync:
+    """Has one sync fail.
+
+    Args:
+        number: Which one.
+
+    Attributes:
+        has_failed: Whether it has.
+        later: How many were tried after it.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+        self.has_failed, self.later = False, 0
+
+    def __call__(self, operation: Operation) -> None:
+        if operation.kind == "sync":
+            self.later += self.has_failed
+            if not self._left and not self.has_failed:
+                self.has_failed = True
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            self._left -= 1
+
+
+def tell_until_a_sync_fails(folder: Path, number: int) -> Log | None:
+    """Let the story happen until the session is over in which a sync has failed; return None if none has."""
+    folder.mkdir()
+    failing = FailingSync(number)
+    operations = FileOperations(folder, failing)
+    story = Story(folder / "recording.h5", operations.note)
+    errors: list[Exception] = []
+    for session in story.sessions():
+        with operations:
+            try:
+                session()
+            except (RecordingError, StorageError) as error:
+                errors.append(error)
+                break
+    assert [os.strerror(errno.EIO) in str(error) for error in errors] == [True] * failing.has_failed
+    assert not failing.later, "synced after a failure"
+    return Log(story, operations.start, operations.done) if failing.has_failed else None
+
+
+def fail_syncs(
+    folder: Path, examination: Examination, first: int, stride: int, count: int, every: int
+) -> int:
+    """Have every so-maniest sync fail, and cut the power after that, and while what is left is recovered."""
+    for number in itertools.count(first, stride):
+        log = tell_until_a_sync_fails(folder / f"failing {number}", number)
+        if log is None:
+            return number // stride
+        log.name = f"a story in which sync {number} fails"
+        operations = [each for each in log.done if isinstance(each, Operation)]
+        failed = next(at for at, each in enumerate(operations) if each.kind == "failed sync")
+        for at, volume, note in log.points():
+            if at > failed:
+                for label, state in volume.cuts(Random(at), count):
+                    examination.examine(log.story, state, note, f"operation {at} of {log.name}, {label}")
+        for recovery in recoveries(log, folder / "recovered", [len(log.done)]):
+            cut_everywhere(recovery, examination, count, every, first=number % every)
+    raise AssertionError
+
+
+def test_nothing_synced_is_lost_when_a_sync_fails(tmp_path: Path) -> None:
+    examination = Examination(tmp_path / "left", every=3)
+    assert fail_syncs(tmp_path, examination, 1, stride=13, count=1, every=19) > 8
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("part", range(4))
+def test_nothing_synced_is_lost_when_a_sync_fails_exhaustively(tmp_path: Path, part: int) -> None:
+    examination = Examination(tmp_path / "left", every=5)
+    assert fail_syncs(tmp_path, examination, part, stride=4, count=20, every=3) > 20
+    print(dict(examination.states))
