@@ -213,9 +213,9 @@ def _parse_head(data: bytes, at: int, header: Header) -> _Head | None:
     return _Head(size, contents, payload, checksum, synced)
 
 
-def _find_synced(descriptor: int, start: int, header: Header) -> int:
-    """Return up to where the journal was synced, as blocks say that lie anywhere behind a byte; 0 if none."""
-    rest = os.pread(descriptor, os.fstat(descriptor).st_size - start, start)
+def _find_synced(descriptor: int, start: int, end: int, header: Header) -> int:
+    """Return up to where the journal was synced, as blocks say that lie anywhere between two bytes, or 0."""
+    rest = os.pread(descriptor, end - start, start)
     synced, at = 0, rest.find(_BLOCK_MAGIC)
     while at >= 0:
         head = _parse_head(rest[at : at + _BLOCK.size + _CHECKSUM.size], start + at, header)
@@ -408,7 +408,7 @@ class JournalReader:
             blocks.append(block)
             at, synced = block.end, max(synced, block.synced)
         if at < size:
-            synced = max(synced, _find_synced(self._descriptor, at, self.header))
+            synced = max(synced, _find_synced(self._descriptor, at, size, self.header))
         for block in blocks:
             # What was synced is checked when it is read: damaged rows take no others along.
             if block.end > synced and not all(self._is_sound(entry) for _, entry in block.entries):
