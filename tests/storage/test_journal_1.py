@@ -10,10 +10,11 @@ import os
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 from damage import copy_recording, flip
-from recorded import assert_recorded, write
-from story import ACTIONS, FIRST, SPACE, play
+from recorded import Played, assert_recorded, write
+from story import ACTIONS, SPACE
 
 from gymbag import repair
 from gymbag.errors import DamagedFileError
@@ -25,8 +26,25 @@ from gymbag.storage.journal import journal_path
 pytestmark = pytest.mark.filterwarnings("ignore::gymbag.errors.UnfinishedRecordingWarning")
 
 FOLDER = Path(__file__).parents[1] / "data" / "journal_1"
-EPISODES = [play(FIRST, 0, 3, "terminated"), play(FIRST, 1, 7, "truncated"), play(FIRST, 2, 2, "terminated")]
 SECOND_BLOCK, THIRD_BLOCK = 357, 2315  # where they begin in the journal of blocks.h5
+
+
+def play(number: int, length: int, ending: str) -> Played:
+    """Return an episode as it was recorded."""
+    base = 1000 * number
+    return Played(
+        [np.array([base + t, -t, 0.5 if t > 1 else 0], np.float32) for t in range(length + 1)],
+        [np.int64((7 * t + number) % 100) for t in range(length)],
+        [base + t / 7 for t in range(length)],
+        [{"number": base + t} if t % 3 else {} for t in range(length + 1)],
+        [1e9 + base + t / 3 for t in range(length + 1)],
+        ending,
+        seed=base,
+        options={"number": number} if number % 2 else None,
+    )
+
+
+EPISODES = [play(0, 3, "terminated"), play(1, 7, "truncated"), play(2, 2, "terminated")]
 
 
 @pytest.fixture(params=["blocks.h5", "redo.h5"])
@@ -43,13 +61,13 @@ def test_an_old_journal_is_put_into_the_file(path: Path) -> None:
     assert repair(path)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     with h5py.File(path) as file:
-        assert file[FIRST]["episodes/length"][:].tolist() == [3, 7, 2]
+        assert file["A"]["episodes/length"][:].tolist() == [3, 7, 2]
     assert_recorded(HDF5Reader(path), EPISODES)
 
 
 def test_a_file_with_an_old_journal_is_gone_on_with(path: Path) -> None:
-    more = play(FIRST, 3, 4, "unfinished")
-    write(HDF5Writer(path, chunk_rows=4), Header(FIRST, SPACE, ACTIONS), [more])
+    more = play(3, 4, "unfinished")
+    write(HDF5Writer(path, chunk_rows=4), Header("A", SPACE, ACTIONS), [more])
     assert_recorded(HDF5Reader(path), [*EPISODES, more])
 
 
