@@ -204,6 +204,7 @@ def record_hdf5(
     level: int | None = None,
     chunk_rows: int | Mapping[str, int] | None = None,
     flush_seconds: float = 1.0,
+    durable: bool = True,
 ) -> Any:
     """Wrap an env so that everything that happens is recorded to an HDF5 file.
 
@@ -220,6 +221,7 @@ def record_hdf5(
         level: How hard to compress.
         chunk_rows: How many steps make a chunk of a new data set, or of some of its columns.
         flush_seconds: How old a step may become before it is safe from the process being killed.
+        durable: Whether it is to be safe from the loss of power, too; see `HDF5Writer`.
 
     Returns:
         The env to use in place of the one given, a `RecordingWrapper`. Close it when you are done.
@@ -231,7 +233,12 @@ def record_hdf5(
         MissingExtraError: The compression needs an optional package.
     """
     writer = HDF5Writer(
-        filename, compression=compression, level=level, chunk_rows=chunk_rows, flush_seconds=flush_seconds
+        filename,
+        compression=compression,
+        level=level,
+        chunk_rows=chunk_rows,
+        flush_seconds=flush_seconds,
+        durable=durable,
     )
     return RecordingWrapper(env, writer, name=name, description=description, metadata=metadata, info=info)
 

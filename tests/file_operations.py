@@ -7,6 +7,7 @@ does just that, so that tests can look at the folder as it would be left, for ea
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,15 +16,20 @@ from typing import Any
 
 import pytest
 
+#: Stands for the number of a file in an `Operation`.
+FOLDER = -1
+
 
 @dataclass(frozen=True)
 class Operation:
     """Something that changes a folder.
 
     Attributes:
-        kind: "open" (makes or empties a file), "write", "truncate", "remove" or "rename".
-        file: Number of the file; a name that is removed and made again is that of another one.
-        name: Its name; of "write" and "truncate", when it was opened.
+        kind: "open" (makes or empties a file), "write", "truncate", "remove", "rename", "sync" or
+            "failed sync".
+        file: Number of the file, or FOLDER if the folder is synced; a name that is removed and made again is
+            that of another one.
+        name: Its name; of "write", "truncate" and syncs, when it was opened.
         at: Where a write begins, or the size to truncate to.
         data: What is written.
         target: The new name.
@@ -82,7 +88,7 @@ class State:
             self.contents[file] = data[: operation.at].ljust(operation.at, b"\0")
         elif operation.kind == "remove":
             del self.names[operation.name]
-        else:
+        elif operation.kind == "rename":
             self.names[operation.target] = self.names.pop(operation.name)
 
     def put(self, folder: Path) -> None:
@@ -103,15 +109,21 @@ class FileOperations:
         folder: The folder.
         before: Called with every operation before it is done. It may raise OSError, or return how many bytes
             of a write are to be done, as a disk does that is about to be full.
+        start: The folder as it is, if its files have numbers.
 
     Attributes:
         start: The folder as it was.
         done: The operations, and whatever was given to `note`, in order.
     """
 
-    def __init__(self, folder: Path, before: Callable[[Operation], int | None] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        before: Callable[[Operation], int | None] | None = None,
+        start: State | None = None,
+    ) -> None:
         self._folder, self._before = folder, before
-        self.start = State.of(folder)
+        self.start = start or State.of(folder)
         self._state = self.start.copy()
         self.done: list[Any] = []
         self._opened: dict[int, tuple[int, str]] = {}
@@ -142,6 +154,10 @@ class FileOperations:
 
         def noted_open(path: Any, flags: int, *arguments: Any, **options: Any) -> int:
             name = Path(path).name
+            if path == self._folder:
+                descriptor = open_(path, flags, *arguments, **options)
+                self._opened[descriptor] = FOLDER, ""
+                return descriptor
             if not self._is_inside(path) or not flags & (os.O_WRONLY | os.O_RDWR):
                 return open_(path, flags, *arguments, **options)
             is_new = name not in self._state.names
@@ -175,6 +191,15 @@ class FileOperations:
             ftruncate(descriptor, size)
             self._end(operation)
 
+        def noted_sync(descriptor: int) -> None:
+            operation = Operation("sync", *self._opened[descriptor])
+            try:
+                self._begin(operation)
+            except OSError:
+                self._end(dataclasses.replace(operation, kind="failed sync"))
+                raise
+            self._end(operation)  # which tests need not wait for
+
         def noted_unlink(path: Path, missing_ok: bool = False) -> None:
             operation = None
             if self._is_inside(path) and path.name in self._state.names:
@@ -200,9 +225,11 @@ class FileOperations:
             ("close", noted_close),
             ("pwrite", noted_pwrite),
             ("ftruncate", noted_ftruncate),
+            ("fsync", noted_sync),
+            ("fdatasync", noted_sync),
         ):
             self._patches.setattr(os, name, function)
-        for name in ("write", "truncate", "pwritev", "writev", "sendfile", "copy_file_range"):
+        for name in ("sync", "write", "truncate", "pwritev", "writev", "sendfile", "copy_file_range"):
             if hasattr(os, name):
                 self._patches.setattr(os, name, unexpected)
         self._patches.setattr(Path, "unlink", noted_unlink)
@@ -236,7 +263,8 @@ def states(start: State, done: list[Any]) -> Iterator[tuple[int, Operation | Non
             yield count, operation, torn, notes
         state.do(operation)
         count += 1
-        yield count, None, state, notes
+        if not operation.kind.endswith("sync"):
+            yield count, None, state, notes
 
 
 def _where_to_cut(operation: Operation) -> Iterator[int]:

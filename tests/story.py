@@ -115,12 +115,13 @@ class Story:
 
     Args:
         path: The file.
-        note: Called with a copy of `flushed` and one of `recorded` whenever they change.
+        note: Called with copies of `flushed`, `recorded` and `synced` whenever they change.
 
     Attributes:
         episodes: All that is recorded if nothing goes wrong, by data set.
-        flushed: What must be there.
+        flushed: What must be there when the process was killed.
         recorded: What may be there.
+        synced: What must be there when the power was cut.
     """
 
     def __init__(self, path: Path, note: Callable[[Any], None] = lambda _: None) -> None:
@@ -128,11 +129,16 @@ class Story:
         self.episodes: dict[str, list[Played]] = {FIRST: [], SECOND: []}
         self.flushed: dict[str, Known] = {}
         self.recorded: dict[str, Known] = {}
+        self.synced: dict[str, Known] = {}
         self.writer: Any = None
 
     def _say(self, known: dict[str, Known], **change: Any) -> None:
         known[self._name] = replace(known.get(self._name, Known()), **change)
-        self._note((dict(self.flushed), dict(self.recorded)))
+        self._note((dict(self.flushed), dict(self.recorded), dict(self.synced)))
+
+    def _say_synced(self) -> None:
+        self._say(self.flushed, events=self.recorded[self._name].events)
+        self._say(self.synced, **vars(self.flushed[self._name]))
 
     def begin(self, name: str, description: str = "") -> None:
         self._name = name
@@ -144,7 +150,7 @@ class Story:
         self._say(self.flushed, sessions=sessions)
 
     def record(self, length: int, ending: str, flush_at: Sequence[int] = (), dtype: Any = np.float32) -> None:
-        """Record an episode, and flush after these of its events."""
+        """Record an episode, and flush and sync after these of its events; after others only flush."""
         episode = play(self._name, len(self.episodes[self._name]), length, ending, dtype)
         self.episodes[self._name].append(episode)
         for t in range(length + 1):
@@ -167,12 +173,16 @@ class Story:
             if t in flush_at:
                 self.writer.flush()
                 if self.writer.stream.failure is None:
+                    self._say_synced()
+            elif t % 2:  # as who records does
+                self.writer.stream.flush()
+                if self.writer.stream.failure is None:
                     self._say(self.flushed, events=self.recorded[self._name].events)
 
     def close(self) -> None:
         writer, self.writer = self.writer, None
         writer.close()
-        self._say(self.flushed, events=self.recorded[self._name].events)
+        self._say_synced()
 
     def sessions(self) -> Iterator[Callable[[], None]]:
         """Yield each session, as something to call."""

@@ -14,8 +14,8 @@ from gymbag.storage.snapshot import DAMAGE, Snapshot
 
 
 class _Flusher(Protocol):
-    def flush(self) -> None:
-        """Keep everything recorded so far."""
+    def flush_for_readers(self) -> None:
+        """Put everything recorded so far where readers find it."""
 
 
 # By what identifies a file whatever the name it was opened under.
@@ -36,7 +36,7 @@ def flush_writer(path: Path) -> None:
     """Have who is recording to a file in this process, if anybody, keep what was recorded so far."""
     writer = _writers.get(_identify(path)) if path.exists() else None
     if writer is not None:
-        writer.flush()
+        writer.flush_for_readers()
 
 
 # The writers of a forked process's parent are not its own.

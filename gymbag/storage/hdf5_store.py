@@ -361,6 +361,14 @@ class HDF5Store(ArrayStore):
         if self.file.journal.size > _LARGEST_JOURNAL:
             self.file.fold()
 
+    def sync(self) -> None:
+        """Have what was flushed survive the loss of power; any thread may call this, at any time.
+
+        Raises:
+            StorageError: That is not sure. Nothing can be written any more.
+        """
+        self.file.sync()
+
     def close(self) -> None:
         """Put everything into the file, and close it."""
         self.file.close()

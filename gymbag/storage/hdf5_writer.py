@@ -47,7 +47,10 @@ class HDF5Writer(StoreWriter):
         chunk_rows: How many steps make a chunk of a new data set; by default as many as make 2 MiB, at most
             8,192. Reading a single step reads a whole chunk. A mapping, such as `{"observations": 16}`, says
             so of some columns only.
-        flush_seconds: How old a step may become before it is safe from the process being killed.
+        flush_seconds: How old a step may become before it is safe: from the process being killed and, if
+            `durable`, from the loss of power.
+        durable: Whether recordings are to survive the loss of power, or a crash of the machine. It takes
+            nothing from the env's time, as another thread waits for the disk.
 
     Raises:
         StorageError: There is no such compression or level.
@@ -71,6 +74,7 @@ class HDF5Writer(StoreWriter):
         level: int | None = None,
         chunk_rows: int | Mapping[str, int] | None = None,
         flush_seconds: float = 1.0,
+        durable: bool = True,
     ) -> None:
         self.path = Path(filename).absolute()
         self._compression = choose_compression(compression, level)
@@ -78,6 +82,7 @@ class HDF5Writer(StoreWriter):
         if not flush_seconds > 0:
             raise StorageError(f"expected flush_seconds above 0, found {flush_seconds!r}")
         self.flush_seconds = flush_seconds
+        self.durable = durable
 
     def begin(self, header: Header) -> None:
         """See `Writer.begin`; the errors are those of `open_store`."""
@@ -107,7 +112,7 @@ class HDF5Writer(StoreWriter):
             raise StorageError(f"expected an HDF5 file, found a folder: {self.path}")
         if self.path.is_symlink() and not path.exists():
             raise StorageError(f"expected an HDF5 file, found a link to nothing: {self.path}")
-        file = WritableFile(path)
+        file = WritableFile(path, self.durable)
         try:
             if file.repaired:
                 warnings.warn(

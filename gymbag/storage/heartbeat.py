@@ -19,19 +19,27 @@ class Heartbeat:
             None never to be. It must not raise.
         seconds: In how many seconds it is first to be called.
         aside: Whether to keep off the processor that the calling thread runs on now.
+        name: Of the thread.
     """
 
-    def __init__(self, function: Callable[[], float | None], seconds: float, aside: bool = False) -> None:
+    def __init__(
+        self,
+        function: Callable[[], float | None],
+        seconds: float,
+        aside: bool = False,
+        name: str = "gymbag heartbeat",
+    ) -> None:
         self._function, self._seconds = function, seconds
         self._process = os.getpid()
         self._stopped = False
+        self._next: Callable[[], None] | None = None
         # Free when the function is to be called soon. An event, of more parts, would have the thread keep the
         # interpreter from the others for longer.
         self._alarm = threading.Lock()
         self._alarm.acquire()
         self._avoided = _processor() if aside else None
         # A daemon, as the interpreter would wait for any other before it runs what stops this one.
-        self._thread = threading.Thread(target=self._run, name="gymbag heartbeat", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
@@ -42,12 +50,26 @@ class Heartbeat:
             if self._stopped:
                 return
             seconds = self._function()
+            if self._next is not None:
+                self._next()
+                return
 
     def hurry(self) -> None:
         """Have the function called soon."""
         if self._alarm.locked():
             with contextlib.suppress(RuntimeError):  # somebody else has just done so
                 self._alarm.release()
+
+    def call_after(self, function: Callable[[], None]) -> bool:
+        """If this is called from within the function, have another called once that returns, and end.
+
+        Returns:
+            Whether it is.
+        """
+        is_inside = threading.current_thread() is self._thread
+        if is_inside:
+            self._next = function
+        return is_inside
 
     def stop(self) -> None:
         """Wait until the function is not running, and call it no more. Stopping again does nothing."""

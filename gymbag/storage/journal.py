@@ -7,9 +7,10 @@
 
 It only ever grows, by a block at a time, until it is cleared as a whole. A block has a table of contents,
 an entry of which says: drop the rows of this array from this one on, then append these. So rows that are
-not final yet, those of the episode that is under way, are replaced by the next block. A block that breaks
-off at the end of the journal never happened: its writer was killed. `docs/format.md` has the bytes, under
-"The journal".
+not final yet, those of the episode that is under way, are replaced by the next block. A block that is
+not whole never happened, nor did those behind it: its writer was killed, or the power was cut before it was
+synced. But each block says up to where the journal had been synced before, and what is not whole there is
+damage. `docs/format.md` has the bytes, under "The journal".
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from typing import Literal, NamedTuple
 
 from gymbag.errors import DamagedFileError
 from gymbag.storage.lock import LockedFile
+from gymbag.storage.syncing import Syncer
 
 _MAGIC = b"gymbag-J"
-_VERSION = 1
+_VERSION = 2
 _HEADER = struct.Struct("<8sI16sQIQ64s")
 _CHECKSUM = struct.Struct("<I")
 # Where a redo log lies: its first byte and the one after its last, its CRC, and that of these three.
@@ -37,11 +39,12 @@ _COMMIT = struct.Struct("<QQI")
 _COMMIT_AT = 128
 #: Header and commit slot; blocks begin behind them.
 PREAMBLE_BYTES = 192
-# Magic, bytes of the contents, bytes of the rows, CRC of the contents; then the CRC of these four.
-_BLOCK = struct.Struct("<4sIQI")
+# Magic, bytes of the contents, bytes of the rows, CRC of the contents, up to where the journal was synced,
+# epoch; then the CRC of these. In version 1 there are only the first four.
+_BLOCK = struct.Struct("<4sIQIQ16s")
+_BLOCKS = {1: struct.Struct("<4sIQI"), _VERSION: _BLOCK}
 _BLOCK_MAGIC = b"rows"
 _REDO_MAGIC = b"redo"  # behind it lies no block any more
-_BLOCK_BYTES = _BLOCK.size + _CHECKSUM.size
 
 _FIRST_BYTES = 1 << 16
 
@@ -59,6 +62,7 @@ class Header:
     """What a journal says of itself.
 
     Attributes:
+        version: Of the journal.
         epoch: 16 random bytes, others each time that the journal begins anew.
         base_size: Size of the file that the rows build on.
         base_checksum: CRC of the first bytes of this file, to tell it from others.
@@ -66,6 +70,7 @@ class Header:
         host: Name of the machine that this process runs on.
     """
 
+    version: int
     epoch: bytes
     base_size: int
     base_checksum: int
@@ -156,19 +161,83 @@ def read_header(descriptor: int) -> Header | None:
     Raises:
         DamagedFileError: It is damaged, or of another version.
     """
-    return parse_header(os.pread(descriptor, PREAMBLE_BYTES, 0))
-
-
-def parse_header(data: bytes) -> Header | None:
-    """Make sense of the first bytes of a journal; see `read_header`."""
+    data = os.pread(descriptor, PREAMBLE_BYTES, 0)
     if len(data) < PREAMBLE_BYTES:
+        return None
+    if not any(data):
+        # After a power cut, a file may have the size it was given and not the bytes. That is before the first
+        # block, as the header is synced before.
+        if os.fstat(descriptor).st_size > PREAMBLE_BYTES:
+            raise DamagedFileError("the journal's header is gone")
         return None
     if _CHECKSUM.unpack_from(data, _HEADER.size) != (_crc(data[: _HEADER.size]),):
         raise DamagedFileError("the journal's header is damaged")
     magic, version, epoch, base_size, base_checksum, process, host = _HEADER.unpack_from(data)
-    if (magic, version) != (_MAGIC, _VERSION):
-        raise DamagedFileError(f"expected a journal of version {_VERSION}, found {magic!r} version {version}")
-    return Header(epoch, base_size, base_checksum, process, host.rstrip(b"\0").decode("utf-8", "replace"))
+    if magic != _MAGIC or version not in _BLOCKS:
+        raise DamagedFileError(
+            f"expected a journal of version 1 to {_VERSION}, found {magic!r} version {version}"
+        )
+    name = host.rstrip(b"\0").decode("utf-8", "replace")
+    return Header(version, epoch, base_size, base_checksum, process, name)
+
+
+class _Head(NamedTuple):
+    """The first bytes of a block.
+
+    Attributes:
+        size: How many these are.
+        contents: How many bytes of contents follow.
+        payload: How many bytes of rows follow those.
+        checksum: CRC of the contents.
+        synced: Up to where the journal had been synced before the block was written.
+    """
+
+    size: int
+    contents: int
+    payload: int
+    checksum: int
+    synced: int
+
+
+def _parse_head(data: bytes, at: int, header: Header) -> _Head | None:
+    """Parse the head of a block at a byte of a journal; None if there is none, or one of another epoch."""
+    form = _BLOCKS[header.version]
+    size = form.size + _CHECKSUM.size
+    if len(data) < size or _CHECKSUM.unpack_from(data, form.size) != (_crc(data[: form.size]),):
+        return None
+    magic, contents, payload, checksum, *more = form.unpack_from(data)
+    # Of version 1, whose writers thought of kills only, what lies before a block was written before it.
+    synced, epoch = more or (at, header.epoch)
+    if magic != _BLOCK_MAGIC or epoch != header.epoch:
+        return None
+    return _Head(size, contents, payload, checksum, synced)
+
+
+def _find_synced(descriptor: int, start: int, end: int, header: Header) -> int:
+    """Return up to where the journal was synced, as blocks say that lie anywhere between two bytes, or 0."""
+    rest = os.pread(descriptor, end - start, start)
+    synced, at = 0, rest.find(_BLOCK_MAGIC)
+    while at >= 0:
+        head = _parse_head(rest[at : at + _BLOCK.size + _CHECKSUM.size], start + at, header)
+        if head is not None:
+            synced = max(synced, head.synced)
+        at = rest.find(_BLOCK_MAGIC, at + 1)
+    return synced
+
+
+@dataclass
+class _Extent:
+    """How far a journal has come since it began.
+
+    Attributes:
+        end: Where the next block will begin.
+        synced: Up to where it is on the disk.
+        epoch: Its epoch.
+    """
+
+    end: int = 0
+    synced: int = 0
+    epoch: bytes = b""
 
 
 class Journal:
@@ -176,36 +245,37 @@ class Journal:
 
     Args:
         file: The locked file that holds it.
+        syncer: Forces to the disk what must be there before something else is done.
     """
 
-    def __init__(self, file: LockedFile) -> None:
-        self.file = file
-        self._end = 0
+    def __init__(self, file: LockedFile, syncer: Syncer) -> None:
+        self.file, self.syncer = file, syncer
+        # Another each time that the journal begins: one thread may sync what another has just cleared.
+        self._extent = _Extent()
 
     def begin(self, base: int) -> None:
         """Begin anew, with rows that build on a file as it is now, given its descriptor."""
         host = socket.gethostname().encode()[:64]
-        size = os.fstat(base).st_size
-        fields = _HEADER.pack(
-            _MAGIC, _VERSION, os.urandom(16), size, _first_checksum(base, size), os.getpid(), host
-        )
-        start = (fields + _CHECKSUM.pack(_crc(fields))).ljust(PREAMBLE_BYTES, b"\0")
-        self._end = 0
-        self._append(start)
+        size, epoch = os.fstat(base).st_size, os.urandom(16)
+        fields = _HEADER.pack(_MAGIC, _VERSION, epoch, size, _first_checksum(base, size), os.getpid(), host)
+        self._extent = _Extent(epoch=epoch)
+        self._append((fields + _CHECKSUM.pack(_crc(fields))).ljust(PREAMBLE_BYTES, b"\0"))
+        # Blocks would lie over a redo log that was applied, and may come back, with the commit slot.
+        self.syncer.sync(self.file.descriptor, "the beginning of the journal")
 
     def resume(self, end: int) -> None:
-        """Go on behind the blocks of a writer that was killed."""
-        self._end = end
+        """Go on behind the blocks of a writer that was killed, with a redo log."""
+        self._extent = _Extent(end)
 
     @property
     def size(self) -> int:
         """How many bytes it has."""
-        return self._end
+        return self._extent.end
 
     @property
     def has_rows(self) -> bool:
         """Whether there is a block in it."""
-        return self._end > PREAMBLE_BYTES
+        return self._extent.end > PREAMBLE_BYTES
 
     def append(self, data_set: str, entries: Sequence[NewRows]) -> None:
         """Add a block. If it cannot be written whole, the journal stays as it was."""
@@ -214,34 +284,96 @@ class Journal:
             separators=(",", ":"),
         ).encode()
         payload = sum(len(entry.data) for entry in entries)
-        head = _BLOCK.pack(_BLOCK_MAGIC, len(contents), payload, _crc(contents))
+        extent = self._extent
+        # Who never syncs has readers rely on what was written, as long as the power stays.
+        synced = extent.synced if self.syncer.is_active else extent.end
+        head = _BLOCK.pack(_BLOCK_MAGIC, len(contents), payload, _crc(contents), synced, extent.epoch)
         parts = [head, _CHECKSUM.pack(_crc(head)), contents, *(entry.data for entry in entries)]
         self._append(b"".join(parts))
 
     def _append(self, data: bytes | bytearray) -> None:
+        extent = self._extent
         try:
-            write_at(self.file.descriptor, data, self._end)
+            write_at(self.file.descriptor, data, extent.end)
         except OSError:
             with contextlib.suppress(OSError):  # readers know a block that is not whole
-                os.ftruncate(self.file.descriptor, self._end)
+                os.ftruncate(self.file.descriptor, extent.end)
             raise
-        self._end += len(data)
+        extent.end += len(data)
+
+    def sync(self) -> None:
+        """Return once all blocks are on the disk; any thread may call this.
+
+        Raises:
+            StorageError: That failed. Nothing may be written any more.
+        """
+        extent = self._extent
+        end = extent.end  # there may be more blocks meanwhile
+        if extent.synced < end:
+            self.syncer.sync(self.file.descriptor, "the latest rows")
+            extent.synced = max(extent.synced, end)
 
     def add_redo(self, redo: bytes) -> bytes:
         """Keep a redo log, without effect yet; return what is to be given to `commit`."""
-        start = self._end + len(_REDO_MAGIC)
+        start = self._extent.end + len(_REDO_MAGIC)
         self._append(_REDO_MAGIC + redo)
-        slot = _COMMIT.pack(start, self._end, _crc(redo))
+        self.syncer.sync(self.file.descriptor, "the redo log")
+        slot = _COMMIT.pack(start, self._extent.end, _crc(redo))
         return slot + _CHECKSUM.pack(_crc(slot))
 
     def commit(self, slot: bytes) -> None:
         """Put a redo log into force: from here on, it stands for all that is to become of the file."""
         write_at(self.file.descriptor, slot, _COMMIT_AT)
+        self.syncer.sync(self.file.descriptor, "the commit slot")
+
+    def write_again(self) -> None:
+        """Have all that is in it on the disk, though its writer was killed, or failed to sync it.
+
+        It is written again, as to sync after a failure proves nothing of what was written before.
+        """
+        size = os.fstat(self.file.descriptor).st_size
+        write_at(self.file.descriptor, os.pread(self.file.descriptor, size, 0), 0)
+        self.syncer.sync(self.file.descriptor, "the journal that was left")
 
     def clear(self) -> None:
         """Forget everything: the file says it all."""
         os.ftruncate(self.file.descriptor, 0)
-        self._end = 0
+        self._extent = _Extent()
+
+
+class _Block(NamedTuple):
+    """What a block says, and where it has ended."""
+
+    data_set: str
+    entries: list[tuple[str, Entry]]
+    end: int
+    synced: int
+
+
+def _parse_contents(contents: bytes, at: int, start: int, end: int) -> tuple[str, list[tuple[str, Entry]]]:
+    """Return the data set and the entries of the block at a byte; its rows lie from `start` to `end`.
+
+    Raises:
+        DamagedFileError: It is no block of a gymbag's.
+    """
+    entries = []
+    try:
+        data_set, listed = json.loads(contents)
+        for path, first_row, rows, encoding, size, checksum in listed:
+            numbers = first_row, rows, size, checksum
+            if (
+                not isinstance(path, str)
+                or encoding not in ("raw", "chunk")
+                or not all(type(number) is int and number >= 0 for number in numbers)
+            ):
+                raise ValueError
+            entries.append((path, Entry(first_row, rows, encoding, start, size, checksum)))
+            start += size
+        if not isinstance(data_set, str) or start != end:
+            raise ValueError
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DamagedFileError(f"the journal's block at byte {at} makes no sense") from error
+    return data_set, entries
 
 
 class JournalReader:
@@ -267,60 +399,40 @@ class JournalReader:
             written: Up to where the journal is known to have been written, as the writer itself knows.
 
         Raises:
-            DamagedFileError: A block is damaged that is not the last one.
+            DamagedFileError: Something is damaged that had been synced.
         """
-        before = self.end
+        before, at, synced = self.end, self.end, written
         size = os.fstat(self._descriptor).st_size
-        while self.end < size and self._take_block(size, written):
-            pass
+        blocks = []
+        while at < size and (block := self._read_block(at, size)) is not None:
+            blocks.append(block)
+            at, synced = block.end, max(synced, block.synced)
+        if at < size:
+            synced = max(synced, _find_synced(self._descriptor, at, size, self.header))
+        for block in blocks:
+            # What was synced is checked when it is read: damaged rows take no others along.
+            if block.end > synced and not all(self._is_sound(entry) for _, entry in block.entries):
+                return self.end != before
+            arrays = self.entries.setdefault(block.data_set, {})
+            for path, entry in block.entries:
+                arrays.setdefault(path, []).append(entry)
+            self.end = block.end
+        if at < synced:
+            raise DamagedFileError(f"the journal's block at byte {at} is damaged")
         return self.end != before
 
-    def _take_block(self, size: int, written: int) -> bool:
-        head = os.pread(self._descriptor, _BLOCK_BYTES, self.end)
-        if len(head) < _BLOCK_BYTES or head.startswith(_REDO_MAGIC):
-            return False  # its writer broke off, or has not got further yet
-        magic, contents_size, payload, checksum = _BLOCK.unpack_from(head)
-        is_sound = _CHECKSUM.unpack_from(head, _BLOCK.size) == (_crc(head[: _BLOCK.size]),)
-        if not is_sound or magic != _BLOCK_MAGIC:
-            # A write that breaks off leaves a beginning of it, or pages of zeros, and nothing follows it.
-            return self._broken_off(any(head) or self._has_block_behind(size), "head")
-        data_at = self.end + _BLOCK_BYTES + contents_size
-        end = data_at + payload
-        if end > size:
-            return False
-        contents = os.pread(self._descriptor, contents_size, self.end + _BLOCK_BYTES)
-        if _crc(contents) != checksum:
-            return self._broken_off(end < size or size <= written, "contents")
-        data_set, listed = json.loads(contents)
-        entries = []
-        for path, first_row, rows, encoding, length, entry_checksum in listed:
-            entries.append((path, Entry(first_row, rows, encoding, data_at, length, entry_checksum)))
-            data_at += length
-        if end == size > written and not all(self._is_sound(entry) for _, entry in entries):
-            return False  # a page of the last block may be missing; that of another is damage
-        arrays = self.entries.setdefault(data_set, {})
-        for path, entry in entries:
-            arrays.setdefault(path, []).append(entry)
-        self.end = end
-        return True
-
-    def _has_block_behind(self, size: int) -> bool:
-        """Tell whether there is a block behind the place where the next one should begin."""
-        rest = os.pread(self._descriptor, size - self.end, self.end)
-        at = rest.find(_BLOCK_MAGIC)
-        while at >= 0:
-            head = rest[at : at + _BLOCK_BYTES]
-            if len(head) == _BLOCK_BYTES and _CHECKSUM.unpack_from(head, _BLOCK.size) == (
-                _crc(head[: _BLOCK.size]),
-            ):
-                return True
-            at = rest.find(_BLOCK_MAGIC, at + 1)
-        return False
-
-    def _broken_off(self, is_damage: bool, part: str) -> bool:
-        if is_damage:
-            raise DamagedFileError(f"the journal's block at byte {self.end} has a damaged {part}")
-        return False
+    def _read_block(self, at: int, size: int) -> _Block | None:
+        """Read the block at a byte of the journal, all but the rows; None if it is not whole."""
+        start = os.pread(self._descriptor, _BLOCK.size + _CHECKSUM.size, at)
+        head = _parse_head(start, at, self.header)
+        if head is None or at + head.size + head.contents + head.payload > size:
+            return None
+        contents = os.pread(self._descriptor, head.contents, at + head.size)
+        if _crc(contents) != head.checksum:
+            return None
+        rows_at = at + head.size + head.contents
+        data_set, entries = _parse_contents(contents, at, rows_at, rows_at + head.payload)
+        return _Block(data_set, entries, rows_at + head.payload, head.synced)
 
     def _is_sound(self, entry: Entry) -> bool:
         return _crc(os.pread(self._descriptor, entry.size, entry.offset)) == entry.checksum
@@ -374,10 +486,11 @@ class JournalReader:
         if _CHECKSUM.unpack_from(slot, _COMMIT.size) != (_crc(slot[: _COMMIT.size]),):
             return None  # the writer broke off while it was writing this; what it says is not in force
         start, end, checksum = _COMMIT.unpack_from(slot)
-        log = os.pread(self._descriptor, end - start, start)
-        if _crc(log) != checksum:
-            raise DamagedFileError("the journal's redo log is damaged")
-        return log
+        if PREAMBLE_BYTES <= start <= end <= os.fstat(self._descriptor).st_size:
+            log = os.pread(self._descriptor, end - start, start)
+            if _crc(log) == checksum:
+                return log
+        raise DamagedFileError("the journal's redo log is damaged")
 
 
 def write_at(descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> None:

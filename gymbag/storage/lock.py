@@ -96,17 +96,26 @@ class LockedFile:
         """Tell whether there is nothing in it."""
         return os.fstat(self.descriptor).st_size == 0
 
-    def close(self, remove: bool) -> None:
-        """Release the lock, and remove the file if so asked. Closing again does nothing."""
+    def close(self, remove: bool) -> bool:
+        """Release the lock; closing again does nothing.
+
+        Args:
+            remove: Whether to remove the file, too.
+
+        Returns:
+            Whether it was removed.
+        """
         if self.descriptor < 0:
-            return
+            return False
         try:
             if remove and self._is_in_place():
                 self.path.unlink()
+                return True
         except OSError:
             pass  # it holds nothing, so it may as well stay
         finally:
             self._forget()
+        return False
 
     def _forget(self) -> None:
         _held.discard(self)

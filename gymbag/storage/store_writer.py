@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import time
@@ -30,12 +31,18 @@ _ALONE_SECONDS, _QUICK_SECONDS = 1.0, 0.005
 # which costs more than what it then does: so it is left asleep if possible.
 _OLDEST = 0.75
 
+# How often what was kept is synced, if power cuts are to be survived: a part of how old a step may become.
+# Who records keeps a step at less than half of that age; what the heartbeat keeps is synced at once.
+_SYNC = 0.5
+
 
 class StoreWriter(Writer):
     """A writer of a backend with flat arrays: what is left to a subclass is to open and close the store."""
 
     #: How old a step may become before it is kept for good; None if there is nothing to fear.
     flush_seconds: float | None = None
+    #: Whether it is to be safe from the loss of power then, and so after `flush` and `close`.
+    durable = False
 
     _stream: StreamWriter | None = None
 
@@ -65,12 +72,15 @@ class StoreWriter(Writer):
                 store.close()
                 raise
             self._stream = stream
-            heartbeat = None
+            self._sync = functools.partial(_sync, stream, store)
+            heartbeat = syncing = None
             if self.flush_seconds is not None:
                 _bound_to_process.add(stream)
-                heartbeat = _start_heartbeat(self, stream, self.flush_seconds)
+                if self.durable:
+                    syncing = _start_syncing(stream, self._sync, self.flush_seconds)
+                heartbeat = _start_heartbeat(self, stream, self.flush_seconds, syncing)
             # Runs when it is called, when the writer is forgotten, or at the interpreter's exit; once.
-            self._finish = weakref.finalize(self, _finish, stream, store, heartbeat)
+            self._finish = weakref.finalize(self, _finish, stream, store, heartbeat, syncing)
             # Calling the stream directly saves a call a step.
             self.write_reset = stream.write_reset  # type: ignore[method-assign]
             self.write_step = stream.write_step  # type: ignore[method-assign]
@@ -125,7 +135,16 @@ class StoreWriter(Writer):
         return self.stream.recorded_step(env, clock, choose_info, state)
 
     def flush(self) -> None:
-        """Keep everything recorded so far; when nothing is being recorded, do nothing."""
+        """Keep everything recorded so far, and sync it if `durable`.
+
+        When nothing is being recorded, do nothing.
+        """
+        self.flush_for_readers()
+        if self._stream is not None and not self._stream.is_left_to_parent and self.durable:
+            self._sync()
+
+    def flush_for_readers(self) -> None:
+        """Put everything recorded so far where readers find it; else as `flush`."""
         if self._stream is not None and not self._stream.is_left_to_parent:
             self._stream.flush()
 
@@ -154,7 +173,31 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_to_parent)
 
 
-def _start_heartbeat(writer: StoreWriter, stream: StreamWriter, seconds: float) -> Heartbeat:
+def _sync(stream: StreamWriter, store: ArrayStore) -> None:
+    """Have what was kept survive the loss of power; if that is not sure, recording stops.
+
+    No lock is held meanwhile that who records needs.
+    """
+    if stream.failure is None:
+        try:
+            store.sync()
+        except Exception as error:
+            stream.stop(error)
+
+
+def _start_syncing(stream: StreamWriter, sync: Callable[[], None], seconds: float) -> Heartbeat:
+    """Have a thread sync what was kept. Another keeps it, which is not to wait for the disk."""
+
+    def beat() -> float | None:
+        sync()
+        return _SYNC * seconds if stream.failure is None else None
+
+    return Heartbeat(beat, _SYNC * seconds, name="gymbag sync")
+
+
+def _start_heartbeat(
+    writer: StoreWriter, stream: StreamWriter, seconds: float, syncing: Heartbeat | None
+) -> Heartbeat:
     """Have a thread keep what nobody else does in time, and, where rows are large, make blocks of them."""
     reference = weakref.ref(writer)
     # Keeping it takes a while, too.
@@ -167,6 +210,8 @@ def _start_heartbeat(writer: StoreWriter, stream: StreamWriter, seconds: float) 
             return None
         if time.monotonic() >= stream.kept_at + oldest:
             stream.flush()
+            if syncing is not None:
+                syncing.hurry()
         elif stream.has_block:
             stream.flush_block()
         if stream.failure is not None:
@@ -204,12 +249,19 @@ def _sharing(stream: StreamWriter, heartbeat: Heartbeat) -> Callable[[], None]:
     return make_block
 
 
-def _finish(stream: StreamWriter, store: ArrayStore, heartbeat: Heartbeat | None) -> None:
+def _finish(
+    stream: StreamWriter, store: ArrayStore, heartbeat: Heartbeat | None, syncing: Heartbeat | None
+) -> None:
     if stream.is_left_to_parent:
         return
+    # The writer may be forgotten in the midst of a sync, by the garbage collector.
+    later = functools.partial(_finish, stream, store, heartbeat, None)
+    if syncing is not None and syncing.call_after(later):
+        return
     with Uninterrupted():
-        if heartbeat is not None:
-            heartbeat.stop()
+        for thread in (heartbeat, syncing):
+            if thread is not None:
+                thread.stop()
         try:
             stream.finish()
         except BaseException:

@@ -106,6 +106,13 @@ class ArrayStore(ArraySource):
                 the episode that is under way, as it would be if it were cut now.
         """
 
+    def sync(self) -> None:  # most have nothing to do
+        """Have what was flushed survive the loss of power; any thread may call this, at any time.
+
+        Raises:
+            StorageError: That is not sure. Nothing may be written any more.
+        """
+
 
 #: The names of the columns of the table of steps.
 STEP_COLUMNS = ("observations", "actions", "rewards", "terminated", "truncated", "times", "infos")

@@ -411,6 +411,12 @@ class StreamWriter:
             except Exception as error:
                 self._fail(error)
 
+    def stop(self, error: Exception) -> None:
+        """Write nothing any more, as the store has failed; see `failure`."""
+        with Uninterrupted(), self._lock:
+            if self.failure is None:
+                self._fail(error)
+
     def _fail(self, error: Exception) -> None:
         # What comes is let go.
         self.failure = error

@@ -3,14 +3,15 @@
 h5py is given a `Transaction` in place of the file. What it writes behind the end of the file goes there at
 once, as nothing points to it yet. What it would overwrite is kept here, in pages. `commit` then
 
-    1. appends the pages to the journal, as a redo log
-    2. writes into the journal's commit slot where that log lies: from here on, the change has happened
-    3. applies the log to the file, which may be done any number of times
-    4. clears the journal
+    1. syncs the file
+    2. appends the pages to the journal, as a redo log, and syncs it
+    3. writes into the journal's commit slot where that log lies, and syncs it: now the change has happened
+    4. applies the log to the file, which may be done any number of times, and syncs it
+    5. clears the journal
 
-Before 2, the file's old bytes are all there, and whatever lies behind its old end is ignored. After 2, who
-opens the file lays the log over it (`OverlaidFile`), or applies it (`apply`). `docs/format.md`, "A fold", has
-the bytes.
+Before 3, the file's old bytes are all there, and whatever lies behind its old end is ignored. After 3, who
+opens the file lays the log over it (`OverlaidFile`), or applies it (`apply_committed`). Synced, so that a
+power cut does not leave a later step without an earlier one. `docs/format.md`, "A fold", has the bytes.
 """
 
 from __future__ import annotations
@@ -32,9 +33,13 @@ _EXTENT = struct.Struct("<QI")
 
 def parse_redo(log: bytes) -> tuple[int, dict[int, bytes]]:
     """Return the size that the file is to have, and its changed pages by their offsets."""
+    if len(log) < _SIZE.size:
+        raise DamagedFileError("the journal's redo log breaks off")
     (size,) = _SIZE.unpack_from(log)
     pages, at = {}, _SIZE.size
     while at < len(log):
+        if len(log) < at + _EXTENT.size:
+            raise DamagedFileError("the journal's redo log breaks off")
         offset, length = _EXTENT.unpack_from(log, at)
         at += _EXTENT.size
         pages[offset] = log[at : at + length]
@@ -44,12 +49,17 @@ def parse_redo(log: bytes) -> tuple[int, dict[int, bytes]]:
     return size, pages
 
 
-def apply(log: bytes, descriptor: int) -> None:
-    """Make the changes of a redo log to the file; doing so again changes nothing."""
+def apply_committed(log: bytes, descriptor: int, journal: Journal) -> None:
+    """Make the changes of a redo log to the file, and clear the journal, which has it on the disk.
+
+    Doing so again, should it break off, changes nothing.
+    """
     size, pages = parse_redo(log)
     for offset, page in pages.items():
         write_at(descriptor, page, offset)
     os.ftruncate(descriptor, size)
+    journal.syncer.sync(descriptor, "the file")
+    journal.clear()
 
 
 class OverlaidFile(io.RawIOBase):
@@ -173,6 +183,7 @@ class Transaction(OverlaidFile):
         Raises:
             OSError: It cannot be, for want of room, say. Then nothing has happened; or the journal has the
                 redo log, to be applied by who opens it next.
+            StorageError: It cannot be synced; likewise.
         """
         parts = [_SIZE.pack(self._size)]
         for offset, page in sorted(self._pages.items()):
@@ -181,12 +192,12 @@ class Transaction(OverlaidFile):
         log = b"".join(parts)
         if self.error is not None:
             raise self.error
+        self._journal.syncer.sync(self._descriptor, "what is new in the file")
         slot = self._journal.add_redo(log)
         # Even if writing this fails, as that does not tell what stands there now.
         self._may_have_happened = True
         self._journal.commit(slot)
-        apply(log, self._descriptor)
-        self._journal.clear()
+        apply_committed(log, self._descriptor, self._journal)
 
     def give_up(self) -> None:
         """Forget the change, unless it may have happened already."""

@@ -22,7 +22,8 @@ from gymbag.storage.journal import Journal, JournalReader, NewRows, check_base, 
 from gymbag.storage.lock import LockedFile, share
 from gymbag.storage.open_files import open_for_writer
 from gymbag.storage.snapshot import DAMAGE, open_hdf5
-from gymbag.storage.transaction import OverlaidFile, Transaction, apply
+from gymbag.storage.syncing import Syncer
+from gymbag.storage.transaction import OverlaidFile, Transaction, apply_committed
 
 # HDF5 1.10 and later read this version, and it lets arrays grow without bound at a flat cost.
 _LIBRARY_VERSION = ("v110", "v110")
@@ -33,6 +34,7 @@ class WritableFile:
 
     Args:
         path: The file, which need not exist: then the first change makes it.
+        durable: Whether what is written is to survive the loss of power.
 
     Attributes:
         path: The file.
@@ -46,18 +48,23 @@ class WritableFile:
         DamagedFileError: It is damaged, or its journal is. Nothing was changed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, durable: bool = True) -> None:
         self.path = path
         self.known: dict[str, Mapping[str, KnownArray]] = {}
         self._descriptor = -1
         self._opened: h5py.File | None = None
         self._lock = _lock(path)
-        self.journal = Journal(self._lock)
+        self._syncer = Syncer(durable)
+        self.journal = Journal(self._lock, self._syncer)
         _held.add(self)
         try:
             with _explained(path):
+                # Were the journal to lose its name, what is done to the file could not be completed.
+                self._syncer.sync_folder(path.parent, "the name of the journal")
                 if path.exists():
                     self._descriptor = self._open()
+                    # Somebody else may have written it just now.
+                    self._syncer.sync(self._descriptor, "the file that is there")
                 self.repaired = self._recover()
                 if self._descriptor >= 0:
                     self._begin_journal()
@@ -92,8 +99,7 @@ class WritableFile:
                 return self._without_file(reader)
             redo = reader.redo()
             if redo is not None:
-                apply(redo, self._descriptor)
-                self.journal.clear()
+                self._apply_again(redo)
                 return True
             check_base(header, self._descriptor)
             # What lies behind is left of a change that was not committed.
@@ -110,6 +116,11 @@ class WritableFile:
             ) from error
         self.journal.clear()
         return False
+
+    def _apply_again(self, redo: bytes) -> None:
+        """Apply a redo log that was committed, and perhaps not synced: its writer was killed, or failed."""
+        self.journal.write_again()
+        apply_committed(redo, self._descriptor, self.journal)
 
     def _without_file(self, reader: JournalReader) -> bool:
         if reader.entries:
@@ -164,8 +175,7 @@ class WritableFile:
                 reader = None if header is None else JournalReader(self._lock.descriptor, header)
                 if reader is not None and (redo := reader.redo()) is not None:
                     # A change was committed, and could not be applied.
-                    apply(redo, self._descriptor)
-                    self.journal.clear()
+                    self._apply_again(redo)
                     self._begin_journal()
                     reader = None
                 with self._transaction() as file:
@@ -186,6 +196,7 @@ class WritableFile:
             self._begin_journal()
             yield
             making.replace(self.path)
+            self._syncer.sync_folder(self.path.parent, "the name of the file")
         except BaseException:
             self._close_descriptor()
             with contextlib.suppress(OSError):
@@ -205,6 +216,14 @@ class WritableFile:
         """
         with _explained(journal_path(self.path)):
             self.journal.append(data_set, entries)
+
+    def sync(self) -> None:
+        """Return once all rows that were added are on the disk; any thread may call this.
+
+        Raises:
+            StorageError: That failed. Nothing can be changed any more.
+        """
+        self.journal.sync()
 
     @contextmanager
     def opened(self) -> Iterator[h5py.File]:
@@ -226,8 +245,9 @@ class WritableFile:
         """Make sure that what is written can be found again.
 
         Raises:
-            StorageError: The file, or its journal, was removed.
+            StorageError: The file, or its journal, was removed, or a sync has failed.
         """
+        self._syncer.check()
         if self._lock.process != os.getpid():
             raise StorageError(f"{self.path} is recorded to by another process, from which this was forked")
         for descriptor in (self._lock.descriptor, self._descriptor):
@@ -253,16 +273,20 @@ class WritableFile:
             with contextlib.suppress(OSError):  # it holds nothing that matters
                 self.journal.clear()
         finally:
-            self._release(remove=not self.journal.has_rows)
+            is_removed = self._release(remove=not self.journal.has_rows)
+        if is_removed:
+            with _explained(self.path):
+                # Were the journal to come back, it would be put into the file whatever has become of that.
+                self._syncer.sync_folder(self.path.parent, "the end of the journal")
 
     def abandon(self) -> None:
         """Let others write to the file, and leave the journal as it is."""
         self._release(remove=False)
 
-    def _release(self, remove: bool) -> None:
+    def _release(self, remove: bool) -> bool:
         self.stop_reading()
         self._close_descriptor()
-        self._lock.close(remove)
+        return self._lock.close(remove)
 
     def _close_descriptor(self) -> None:
         if self._descriptor >= 0:

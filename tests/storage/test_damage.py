@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import random
+import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from damage import Answers, ReadingProcess, Trouble, append, copy_recording, fli
 from recorded import Played, assert_recorded, header_of, play, write, write_episodes
 
 from gymbag.errors import DamagedFileError
+from gymbag.salvaging import salvage
 from gymbag.storage.base import Header
 from gymbag.storage.hdf5_reader import HDF5Reader, get_dataset, list_datasets
 from gymbag.storage.hdf5_writer import HDF5Writer
@@ -619,6 +621,76 @@ def test_a_file_that_changed_under_its_journal_is_noticed(path: Path, killed: Ki
 def test_what_the_journal_says_is_checked_as_a_whole(killed: Killed) -> None:
     data = journal_path(killed.path).read_bytes()
     assert data[PREAMBLE_BYTES:].startswith(b"rows")
-    assert zlib.crc32(data[PREAMBLE_BYTES : PREAMBLE_BYTES + 20]) == int.from_bytes(
-        data[PREAMBLE_BYTES + 20 : PREAMBLE_BYTES + 24], "little"
+    assert zlib.crc32(data[PREAMBLE_BYTES : PREAMBLE_BYTES + 44]) == int.from_bytes(
+        data[PREAMBLE_BYTES + 44 : PREAMBLE_BYTES + 48], "little"
     )
+
+
+LIES = {
+    "null": b"null",
+    "no list of entries": b'["Robot-v0",7]',
+    "a name that is none": b"[7,[]]",
+    "an entry that is none": b'["Robot-v0",[null]]',
+    "a path that is none": b'["Robot-v0",[[7,0,0,"raw",0,0]]]',
+    "rows before the first": b'["Robot-v0",[["rewards",-1,0,"raw",0,0]]]',
+    "half a row": b'["Robot-v0",[["rewards",0,0.5,"raw",0,0]]]',
+    "an unknown encoding": b'["Robot-v0",[["rewards",0,0,"pickle",0,0]]]',
+    "more bytes than there are": b'["Robot-v0",[["rewards",0,1,"raw",8,0]]]',
+    "fewer bytes than none": b'["Robot-v0",[["rewards",0,1,"raw",-8,0]]]',
+    "lists in lists": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("contents", LIES.values(), ids=LIES)
+def test_a_block_that_makes_no_sense_is_damage_though_its_checksums_are_right(
+    path: Path, killed: Killed, contents: bytes
+) -> None:
+    copy_recording(killed.path, path)
+    data = journal_path(path).read_bytes()
+    head = struct.pack("<4sIQIQ16s", b"rows", len(contents), 0, zlib.crc32(contents), len(data), data[12:28])
+    block = head + struct.pack("<I", zlib.crc32(head)) + contents
+    journal_path(path).write_bytes(data + block)
+    target = path.with_name("salvaged.h5")
+    for look in (
+        lambda: len(HDF5Reader(path, "Robot-v0")),
+        lambda: HDF5Writer(path).begin(header("Robot-v0")),
+    ):
+        with pytest.raises(DamagedFileError, match=r"recording\.h5"):
+            look()
+    assert salvage(path, target).lost
+
+
+@pytest.mark.parametrize("size", [0, 7, 15])
+def test_a_redo_log_that_makes_no_sense_is_damage_though_its_checksums_are_right(
+    path: Path, killed: Killed, size: int
+) -> None:
+    copy_recording(killed.path, path)
+    data = bytearray(journal_path(path).read_bytes())
+    log = bytes(size)
+    slot = struct.pack("<QQI", len(data), len(data) + size, zlib.crc32(log))
+    data[128:152] = slot + struct.pack("<I", zlib.crc32(slot))
+    journal_path(path).write_bytes(data + log)
+    with pytest.raises(DamagedFileError, match=r"redo log breaks off"):
+        HDF5Reader(path, "Robot-v0")
+
+
+@pytest.mark.parametrize(("start", "end"), [(200, 1 << 60), (300, 200), (0, 100)])
+def test_a_commit_slot_that_makes_no_sense_is_damage_though_its_checksum_is_right(
+    path: Path, killed: Killed, start: int, end: int
+) -> None:
+    copy_recording(killed.path, path)
+    data = bytearray(journal_path(path).read_bytes())
+    slot = struct.pack("<QQI", start, end, 0)
+    data[128:152] = slot + struct.pack("<I", zlib.crc32(slot))
+    journal_path(path).write_bytes(data)
+    with pytest.raises(DamagedFileError, match=r"redo log is damaged"):
+        HDF5Reader(path, "Robot-v0")
+
+
+def test_a_header_that_is_gone_is_damage_if_there_are_blocks(path: Path, killed: Killed) -> None:
+    copy_recording(killed.path, path)
+    data = bytearray(journal_path(path).read_bytes())
+    data[:PREAMBLE_BYTES] = bytes(PREAMBLE_BYTES)
+    journal_path(path).write_bytes(data)
+    with pytest.raises(DamagedFileError, match=r"header is gone"):
+        HDF5Reader(path, "Robot-v0")

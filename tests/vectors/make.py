@@ -557,6 +557,12 @@ def _copy_both(path: Path, target: Path) -> None:
     journal[12:28] = bytes(range(16))
     journal[40:112] = struct.pack("<Q64s", 1, b"example")
     journal[112:116] = struct.pack("<I", zlib.crc32(journal[:112]))
+    at = 192
+    while journal[at : at + 4] == b"rows":  # blocks have the epoch, too
+        contents, payload = struct.unpack_from("<IQ", journal, at + 4)
+        journal[at + 28 : at + 44] = journal[12:28]
+        journal[at + 44 : at + 48] = struct.pack("<I", zlib.crc32(journal[at : at + 44]))
+        at += 48 + contents + payload
     _journal(target).write_bytes(journal)
 
 
