@@ -48,19 +48,18 @@ class InfoTable:
         self.columns: dict[str, Column] = {}
         self.new_columns: dict[str, Column] = {}
         self.new_kinds: list[bytes] = []
-        dtypes = store.dtypes()
-        if f"{name}/kind" in dtypes:
-            self.begin()
-        elif name == "infos":
+        if name == "infos":
             self.columns[name] = ValueColumn()
-        for leaf in (leaf for kind in self._kinds for leaf in kind if leaf.array is not None):
-            path = f"{name}/{leaf.array}"
-            if path in self.columns:
-                continue
-            if leaf.type in RAGGED:
-                self.columns[path] = DataColumn()
-            else:
-                self.columns[path] = SparseColumn(dtypes[path], store.read(path, 0, 0).shape[1:])
+        # All that there are, also those of which a killed writer had not yet noted the kind: rows of the steps are
+        # to be added to each.
+        for path, dtype in store.dtypes().items():
+            base, _, part = path.rpartition("/")
+            if path == f"{name}/kind":
+                self.begin()
+            elif path.startswith(f"{name}/") and base != name and part in ("data", "ends"):
+                self.columns[base] = DataColumn()
+            elif path.startswith(f"{name}/") and part not in ("data", "ends"):
+                self.columns[path] = SparseColumn(dtype, store.read(path, 0, 0).shape[1:])
         self.take_new()  # the store has all of these
 
     @property
