@@ -292,11 +292,6 @@ class Events:
         """Whether the events should be taken."""
         return self.end >= self.due
 
-    @property
-    def is_overfull(self) -> bool:
-        """Whether there are several blocks of them, or no room for another event."""
-        return self.end >= min(self._taken + 2 * self._most * self.stride, self._limit)
-
     def take(self) -> Block | None:
         """Return all events that were not taken yet, or None if there are none."""
         return self._take(self.end)

@@ -18,7 +18,6 @@ class Heartbeat:
         function: What to call. It returns in how many seconds it is to be called again, at the latest, or
             None never to be. It must not raise.
         seconds: In how many seconds it is first to be called.
-        aside: Whether to keep off the processor that the calling thread runs on now.
         name: Of the thread.
     """
 
@@ -26,7 +25,6 @@ class Heartbeat:
         self,
         function: Callable[[], float | None],
         seconds: float,
-        aside: bool = False,
         name: str = "gymbag heartbeat",
     ) -> None:
         self._function, self._seconds = function, seconds
@@ -37,13 +35,11 @@ class Heartbeat:
         # interpreter from the others for longer.
         self._alarm = threading.Lock()
         self._alarm.acquire()
-        self._avoided = _processor() if aside else None
         # A daemon, as the interpreter would wait for any other before it runs what stops this one.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        _avoid(self._avoided)
         seconds: float | None = self._seconds
         while seconds is not None:
             self._alarm.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
@@ -78,25 +74,3 @@ class Heartbeat:
         if self._process == os.getpid() and threading.current_thread() is not self._thread:
             self.hurry()
             self._thread.join()
-
-
-def _processor() -> int | None:
-    """Return the processor that the calling thread runs on, where that can be told."""
-    try:
-        with open("/proc/thread-self/stat", "rb") as file:  # noqa: PTH123  # not a user's
-            # The 39th field; the second is a name in parentheses, which may hold spaces.
-            return int(file.read().rpartition(b")")[2].split()[36])
-    except (OSError, ValueError, IndexError):
-        return None
-
-
-def _avoid(processor: int | None) -> None:
-    """Keep the calling thread off a processor, if there is another one.
-
-    Linux tends to wake a thread on the processor of the one that woke it, which then has to wait.
-    """
-    if processor is not None:
-        allowed = os.sched_getaffinity(0) - {processor}
-        if allowed:
-            with contextlib.suppress(OSError):  # it then runs wherever the system has it run
-                os.sched_setaffinity(0, allowed)

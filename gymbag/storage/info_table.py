@@ -50,8 +50,8 @@ class InfoTable:
         self.new_kinds: list[bytes] = []
         if name == "infos":
             self.columns[name] = ValueColumn()
-        # All that there are, also those of which a killed writer had not yet noted the kind: rows of the steps are
-        # to be added to each.
+        # All that there are, also those of which a killed writer had not yet noted the kind: each gets a row for
+        # each step.
         for path, dtype in store.dtypes().items():
             base, _, part = path.rpartition("/")
             if path == f"{name}/kind":

@@ -13,7 +13,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gymbag.columns import LARGE_ROW_BYTES, ValueColumn
+from gymbag.columns import ValueColumn
 from gymbag.errors import RecordingError, RecordingStoppedWarning, StorageError
 from gymbag.space_columns import column_of
 from gymbag.storage.base import Header, RecordingState, Writer
@@ -21,10 +21,6 @@ from gymbag.storage.heartbeat import Heartbeat
 from gymbag.storage.stream import ArrayStore
 from gymbag.storage.stream_writer import StreamWriter
 from gymbag.uninterrupted import Uninterrupted
-
-# Where the other thread cannot keep up, as the env hardly ever lets go of the interpreter, who records makes
-# the blocks for so long, provided that one takes no longer than a thread waits until it is given its turn.
-_ALONE_SECONDS, _QUICK_SECONDS = 1.0, 0.005
 
 # At which age of a step the heartbeat keeps what nobody kept at the end of a block: a part of how old it may
 # become. A thread that wants its turn has the one that runs most of the time wake it at every opportunity,
@@ -198,7 +194,7 @@ def _start_syncing(stream: StreamWriter, sync: Callable[[], None], seconds: floa
 def _start_heartbeat(
     writer: StoreWriter, stream: StreamWriter, seconds: float, syncing: Heartbeat | None
 ) -> Heartbeat:
-    """Have a thread keep what nobody else does in time, and, where rows are large, make blocks of them."""
+    """Start a thread that keeps what the recording thread has not kept in time."""
     reference = weakref.ref(writer)
     # Keeping it takes a while, too.
     oldest = _OLDEST * seconds
@@ -212,8 +208,6 @@ def _start_heartbeat(
             stream.flush()
             if syncing is not None:
                 syncing.hurry()
-        elif stream.has_block:
-            stream.flush_block()
         if stream.failure is not None:
             warnings.warn(
                 f"recording has stopped, the env goes on: {stream.failure}",
@@ -223,30 +217,7 @@ def _start_heartbeat(
             return None
         return max(0.0, stream.kept_at + oldest - time.monotonic())
 
-    has_large_rows = stream.row_bytes >= LARGE_ROW_BYTES
-    heartbeat = Heartbeat(beat, oldest, aside=has_large_rows)
-    if has_large_rows:
-        stream.on_full_block = _sharing(stream, heartbeat)
-    return heartbeat
-
-
-def _sharing(stream: StreamWriter, heartbeat: Heartbeat) -> Callable[[], None]:
-    """Return what has the heartbeat make a block, or, where that cannot keep up, makes it at once."""
-    alone_until = -math.inf
-
-    def make_block() -> None:
-        nonlocal alone_until
-        started = time.monotonic()
-        if started >= alone_until and not stream.is_behind:
-            heartbeat.hurry()
-            return
-        stream.flush_block()
-        if time.monotonic() > started + _QUICK_SECONDS:
-            alone_until = -math.inf
-        elif started >= alone_until:
-            alone_until = started + _ALONE_SECONDS
-
-    return make_block
+    return Heartbeat(beat, oldest)
 
 
 def _finish(

@@ -93,8 +93,6 @@ class StreamWriter:
         self._parent: int | None = None  # who records, if this is a forked process
         #: What went wrong, after which nothing is written any more.
         self.failure: Exception | None = None
-        #: Called when a block is full; `flush_block`, unless another thread is to do it.
-        self.on_full_block: Callable[[], None] = self.flush_block
         self._session = store.length("sessions/ends")
         existing = store.dtypes()
         sessions = {"sessions": ValueColumn()}
@@ -130,8 +128,7 @@ class StreamWriter:
         self._events = Events(column, self._action_column, self._rows, whole_rows)
         encoders = self._encode_info, self._encode_annotation
         self._planner = Planner(self._events, self._info_tables, encoders, self._without_events)
-        # Keeping large rows takes who records too long: it is left to the heartbeat.
-        self._soon = math.inf if is_large else _SOON * self._flush_seconds
+        self._soon = _SOON * self._flush_seconds
         self._due: float = self.kept_at + self._soon
 
     @property
@@ -205,7 +202,7 @@ class StreamWriter:
             return  # later events are dropped
         self._events.add_reset(frozen, time, arguments, encoded)
         if self._events.is_full:
-            self.on_full_block()
+            self.flush_block()
 
     def _freeze(self, observation: Any, action: Any) -> tuple[Any, Any]:
         return self._events.freeze_observation(observation), self._events.freeze_action(action)
@@ -245,7 +242,7 @@ class StreamWriter:
             self._in_episode = False
         self._find_out_if_ready()
         if self._events.is_full:
-            self.on_full_block()
+            self.flush_block()
 
     def _write_step(
         self, time: float, observation: Any, action: Any, reward: Any, outcome: int, info: Mapping[str, Any]
@@ -317,7 +314,7 @@ class StreamWriter:
                         if outcome:
                             self._in_episode = events.is_ready = state.in_episode = False
                         if end >= events.due:
-                            self.on_full_block()
+                            self.flush_block()
                         return result
                 if is_ready and type(action) not in events.plain_actions:
                     given = self._action_column.thaw(given)
@@ -373,16 +370,6 @@ class StreamWriter:
             raise RecordingError(
                 f"recording stopped, and what came after is not recorded: {self.failure}"
             ) from self.failure
-
-    @property
-    def has_block(self) -> bool:
-        """Whether a block waits to be written."""
-        return self._events.is_full
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether several blocks wait to be written."""
-        return self._events.is_overfull
 
     def flush_block(self) -> None:
         """Hand what was collected to the store."""
