@@ -37,9 +37,8 @@ MOST_PLANS = 1 << 12
 _WITH_OBJECTS, _PACKED = 1 << 10, 1 << 13
 # A block is full, too, with about this many bytes of values, or of what is kept aside.
 _BLOCK_BYTES = 1 << 21
-# Large rows do not stay in the cache anyway, so that blocks of them may be larger: two chunks, as a step that
-# has to wait for more would be noticed.
-_LARGE_BLOCK_BYTES = 7 << 19
+# Of large rows about a chunk makes a block, as a step that has to wait for more would be noticed.
+_LARGE_BLOCK_BYTES = 7 << 18
 
 _INTEGERS: frozenset[type] = frozenset((int, *(np.dtype(code).type for code in "bhilqBHILQ")))
 
@@ -189,7 +188,7 @@ class Events:
         most_bytes = _LARGE_BLOCK_BYTES if row_bytes >= LARGE_ROW_BYTES else _BLOCK_BYTES
         most = _PACKED if self.takes_rows else _WITH_OBJECTS
         self._most = max(1, min(most, most_bytes // max(row_bytes, 1)))
-        self._steps, self._whole_steps = steps, whole_steps if 2 * whole_steps <= self._most else 1
+        self._steps, self._whole_steps = steps, whole_steps if whole_steps <= self._most else 1
         formats, dtypes = zip(*(packing or ASIDE for packing in packings), strict=True)
         self._format = f"={''.join(formats)}ddH"
         names = ("observation", "action", "reward", "time", "code")
