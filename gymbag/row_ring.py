@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-# A ring holds about this many bytes, and at least so many rows. That is more than a block has, and small enough
-# to stay in the processor's cache: copies of frames then take a third less time than with 16 MiB.
+# A ring holds about this many bytes, and at least so many rows: more than a block has, and few enough to stay
+# in the processor's cache. Copies of frames then take a third less time than with 16 MiB.
 _BYTES, _LEAST = 4 << 20, 8
 
 

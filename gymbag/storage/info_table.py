@@ -50,8 +50,7 @@ class InfoTable:
         self.new_kinds: list[bytes] = []
         if name == "infos":
             self.columns[name] = ValueColumn()
-        # All that there are, also those whose kind a killed writer had not yet noted: each gets a row for every
-        # step.
+        # All that there are, also those whose kind a killed writer had not yet noted: each has a row a step.
         for path, dtype in store.dtypes().items():
             base, _, part = path.rpartition("/")
             if path == f"{name}/kind":
