@@ -41,6 +41,21 @@ class Part(NamedTuple):
 Parts = dict[Path, list[Part]]
 
 
+def group_rows(numbers: np.ndarray) -> Iterator[tuple[int, RowNumbers]]:
+    """Yield each number that occurs in an array, which is not empty, and the rows that have it.
+
+    >>> list(group_rows(np.array([7, 7]))), list(group_rows(np.array([2, 1, 2])))
+    ([(7, slice(None, None, None))], [(1, array([1])), (2, array([0, 2]))])
+    """
+    if numbers[0] == numbers[-1] and (numbers == numbers[0]).all():
+        yield int(numbers[0]), slice(None)
+        return
+    order = np.argsort(numbers, kind="stable")
+    ordered = numbers[order]
+    for rows in np.split(order, np.flatnonzero(ordered[1:] != ordered[:-1]) + 1):
+        yield int(numbers[rows[0]]), rows
+
+
 def iterate_values(type: str, array: np.ndarray) -> Iterator[Any]:
     """Yield the values of an array as an info has them.
 

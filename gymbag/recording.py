@@ -128,7 +128,7 @@ class RecordingWrapper:
         """
         return self._recorded_step(action)
 
-    def annotate(self, **values: Any) -> None:
+    def annotate(self, /, **values: Any) -> None:
         """Keep values with the step that comes next: what the agent knew when it chose the action.
 
         They are stored under `annotations/KEY`, in the rows of the steps, and change nothing of what the env

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from gymbag.columns import LARGE_ROW_BYTES, Column, NumberColumn
+from gymbag.info_arrays import RowNumbers, group_rows
 from gymbag.storage.plans import ASIDE, Example, Part, Plan, make_plan, part_of, part_of_text
 
 # The outcome of a step is 0 if the episode goes on, else its `Ending`; that of a reset is this. The code of
@@ -81,18 +82,13 @@ class Block:
 
     def steps_by_plan(
         self, plans: Sequence[Plan], is_step: np.ndarray
-    ) -> list[tuple[Plan, np.ndarray | slice, np.ndarray]]:
+    ) -> list[tuple[Plan, RowNumbers, np.ndarray]]:
         """Return each plan, which of the steps it has packed (a slice if all), and the rows of these."""
-        numbers = self.plans[is_step]
-        found: list[tuple[Plan, np.ndarray | slice, np.ndarray]] = []
-        for number in np.unique(numbers).tolist():
-            rows = self.rows_of(plans[number])[is_step]
-            where = np.flatnonzero(numbers == number)
-            is_all = len(where) == len(numbers)
-            found.append(
-                (plans[number], slice(None), rows) if is_all else (plans[number], where, rows[where])
-            )
-        return found
+        events = np.flatnonzero(is_step)
+        return [
+            (plans[number], steps, self.rows_of(plans[number])[events[steps]])
+            for number, steps in group_rows(self.plans[events])
+        ]
 
     def frozen_observations(self, events: np.ndarray) -> list[Any]:
         """Return what some events returned, frozen."""

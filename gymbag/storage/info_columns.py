@@ -18,7 +18,16 @@ from gymbag import json_values
 from gymbag.columns import BytesColumn, DataColumn, ReadArray, TextColumn, read_bounds
 from gymbag.compound_columns import below
 from gymbag.errors import DamagedFileError
-from gymbag.info_arrays import ListedValues, Part, Parts, Path, RowNumbers, iterate_values, leaves_of
+from gymbag.info_arrays import (
+    ListedValues,
+    Part,
+    Parts,
+    Path,
+    RowNumbers,
+    group_rows,
+    iterate_values,
+    leaves_of,
+)
 from gymbag.info_kinds import (
     NO_KIND,
     NUMERIC,
@@ -61,7 +70,7 @@ class InfoColumn:
             return tuple(block.infos(_ALL)) if self._exist() else (None,) * (stop - start)
         infos = {
             number: block.infos_of_kind(self._kind(number), rows) if number else block.infos(rows)
-            for number, rows in _group(numbers)
+            for number, rows in group_rows(numbers)
         }
         if len(infos) == 1:
             return tuple(*infos.values())
@@ -259,17 +268,6 @@ def _read_part(
         return rows, list(map(_RAGGED_COLUMNS[leaf.type].from_bytes, column.of(rows)))
     check_rows(leaf, column, bounds[1] - bounds[0])
     return rows, column if isinstance(rows, slice) else column[rows]
-
-
-def _group(numbers: np.ndarray) -> Iterator[tuple[int, RowNumbers]]:
-    """Yield each number that occurs, and its rows."""
-    if numbers[0] == numbers[-1] and (numbers == numbers[0]).all():
-        yield int(numbers[0]), _ALL
-        return
-    order = np.argsort(numbers, kind="stable")
-    ordered = numbers[order]
-    for rows in np.split(order, np.flatnonzero(ordered[1:] != ordered[:-1]) + 1):
-        yield int(numbers[rows[0]]), rows
 
 
 def _has_items(kind: Kind) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gymbag.columns import ArraySpec, Column, DataColumn, ScalarColumn, SparseColumn, ValueColumn
+from gymbag.info_arrays import RowNumbers
 from gymbag.info_kinds import (
     MOST_COLUMNS,
     MOST_KINDS,
@@ -25,7 +26,9 @@ from gymbag.storage.plans import Part
 from gymbag.storage.stream import KIND_TABLES, ArraySource, read_kinds
 
 #: The part of a plan, the steps of a block that it is about (all of them, if a slice), and their rows.
-Chosen = tuple[Part, np.ndarray | slice, np.ndarray]
+Chosen = tuple[Part, RowNumbers, np.ndarray]
+# Some of the steps, and the values that they have in a column.
+_Found = tuple[RowNumbers, Any]
 
 
 class InfoTable:
@@ -128,40 +131,39 @@ class InfoTable:
             kept: What they have aside; it is taken from there.
             count: How many steps there are.
         """
-        return {
-            path: self._values(path, column, chosen, kept, count) for path, column in self.columns.items()
-        }
-
-    def _values(
-        self, path: str, column: Column, chosen: Sequence[Chosen], kept: dict[int, Any], count: int
-    ) -> Any:
-        if isinstance(column, ScalarColumn):
-            kinds = np.empty(count, np.uint16)
-            for part, where, _ in chosen:
-                kinds[where] = part.number
-            return kinds
-        array = path[len(self._name) + 1 :]
-        found = []
+        kinds = np.empty(count, np.uint16)
+        found: dict[str, list[_Found]] = {path: [] for path in self.columns}
         for part, where, rows in chosen:
-            field, is_aside = part.columns.get(array, (None, True)) if array else (part.rest, True)
-            if field is not None:
-                found.append((where, _take_aside(rows[field], kept) if is_aside else rows[field]))
-        if isinstance(column, SparseColumn):
-            return _fill_rows(column.spec, found, count)
-        texts = [b""] * count
-        for where, values in found:
-            if isinstance(where, slice):
-                return values
-            for row, text in zip(where.tolist(), values, strict=True):
-                texts[row] = text
-        return texts
+            kinds[where] = part.number
+            for array, (field, is_aside) in part.columns.items():
+                values = _take_aside(rows[field], kept) if is_aside else rows[field]
+                found[f"{self._name}/{array}"].append((where, values))
+            if part.rest is not None:
+                found[self._name].append((where, _take_aside(rows[part.rest], kept)))
+        return {
+            path: kinds if isinstance(column, ScalarColumn) else _fill(column, found[path], count)
+            for path, column in self.columns.items()
+        }
 
 
 def _take_aside(numbers: np.ndarray, kept: dict[int, Any]) -> list[bytes]:
     return [kept.pop(number) for number in numbers.tolist()]
 
 
-def _fill_rows(spec: ArraySpec, found: Sequence[tuple[np.ndarray | slice, Any]], count: int) -> np.ndarray:
+def _fill(column: Column, found: Sequence[_Found], count: int) -> Any:
+    """Return rows of a column of which some have values."""
+    if isinstance(column, SparseColumn):
+        return _fill_rows(column.spec, found, count)
+    texts = [b""] * count
+    for where, values in found:
+        if isinstance(where, slice):
+            return values
+        for row, text in zip(where.tolist(), values, strict=True):
+            texts[row] = text
+    return texts
+
+
+def _fill_rows(spec: ArraySpec, found: Sequence[_Found], count: int) -> np.ndarray:
     """Return rows of an array of which some have values: an array, or a list of their bytes."""
     filled: np.ndarray | None = None
     for where, values in found:

@@ -47,6 +47,8 @@ class Planner:
         """Return the plan of a step, and what it makes of its info and annotation."""
         if not info and not annotation:
             return self._events.plain, ()
+        if type(info) is not dict:
+            info = dict(info)  # of another Mapping, a plan could not get the values
         plan = self._events.known.get(_signature(info, annotation))
         if plan is not None:
             try:
