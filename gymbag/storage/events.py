@@ -24,7 +24,7 @@ import numpy as np
 
 from gymbag.columns import LARGE_ROW_BYTES, Column, NumberColumn
 from gymbag.info_arrays import RowNumbers, group_rows
-from gymbag.storage.plans import ASIDE, Example, Part, Plan, make_plan, part_of, part_of_text
+from gymbag.storage.plans import ASIDE, Example, InfoSlot, Plan, make_plan, slot_of, slot_of_text
 
 # The outcome of a step is 0 if the episode goes on, else its `Ending`; that of a reset is this. The code of
 # an event is that of its plan, a multiple of the unit, plus its outcome.
@@ -202,9 +202,9 @@ class Events:
         self.known: dict[Any, Plan] = {}
         self.plans: list[Plan] = []
         self.stride = self.end = self._taken = 0
-        self.plain = self._add_plan(Part(), Part())
+        self.plain = self._add_plan(InfoSlot(), InfoSlot())
         self.pack_plain = self.plain.pack
-        self._add_plan(part_of_text("info", self.keep), Part())
+        self._add_plan(slot_of_text("info", self.keep), InfoSlot())
 
     def add_plan(self, info: Example | None, annotation: Example | None) -> Plan:
         """Make a plan for steps with such an info and annotation; no event may wait to be taken.
@@ -213,16 +213,16 @@ class Events:
             info: The info; None for those that are given as JSON text.
             annotation: The annotation; likewise.
         """
-        parts: list[Part] = []
+        slots: list[InfoSlot] = []
         for name, example in (("info", info), ("annotation", annotation)):
-            before = struct.calcsize(self._format + "".join(part.format for part in parts))
+            before = struct.calcsize(self._format + "".join(slot.format for slot in slots))
             if example is None:
-                parts.append(part_of_text(name, self.keep))
+                slots.append(slot_of_text(name, self.keep))
             else:
-                parts.append(part_of(name, example, self.keep, before))
-        return self._add_plan(*parts)
+                slots.append(slot_of(name, example, self.keep, before))
+        return self._add_plan(*slots)
 
-    def _add_plan(self, info: Part, annotation: Part) -> Plan:
+    def _add_plan(self, info: InfoSlot, annotation: InfoSlot) -> Plan:
         plan = make_plan(len(self.plans) * PLAN_UNIT, self._format, self._fields, info, annotation)
         if plan.size > self.stride:
             assert self.end == self._taken
@@ -234,7 +234,7 @@ class Events:
         self.stride = stride
         room = min(_PACKED, _BLOCK_BYTES // stride)
         self._most = max(1, min(self._most, room))
-        # Of rows with objects there is room for several blocks, as parts of blocks may be left.
+        # Of rows with objects there is room for several blocks, as slots of blocks may be left.
         self._limit = stride * (self._most if self.takes_rows else max(self._most, room))
         self.buffer = bytearray(self._limit)
         self.end = self._taken = 0

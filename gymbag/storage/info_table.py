@@ -22,11 +22,11 @@ from gymbag.info_kinds import (
     is_free,
     to_json,
 )
-from gymbag.storage.plans import Part
+from gymbag.storage.plans import InfoSlot
 from gymbag.storage.stream import KIND_TABLES, ArraySource, read_kinds
 
-#: The part of a plan, the steps of a block that it is about (all of them, if a slice), and their rows.
-Chosen = tuple[Part, RowNumbers, np.ndarray]
+#: The slot of an info in the rows of a plan, the steps that it is about (a slice if all), and their rows.
+Chosen = tuple[InfoSlot, RowNumbers, np.ndarray]
 # Some of the steps, and the values that they have in a column.
 _Found = tuple[RowNumbers, Any]
 
@@ -133,13 +133,13 @@ class InfoTable:
         """
         kinds = np.empty(count, np.uint16)
         found: dict[str, list[_Found]] = {path: [] for path in self.columns}
-        for part, where, rows in chosen:
-            kinds[where] = part.number
-            for array, (field, is_aside) in part.columns.items():
+        for slot, where, rows in chosen:
+            kinds[where] = slot.number
+            for array, (field, is_aside) in slot.columns.items():
                 values = _take_aside(rows[field], kept) if is_aside else rows[field]
                 found[f"{self._name}/{array}"].append((where, values))
-            if part.rest is not None:
-                found[self._name].append((where, _take_aside(rows[part.rest], kept)))
+            if slot.rest is not None:
+                found[self._name].append((where, _take_aside(rows[slot.rest], kept)))
         return {
             path: kinds if isinstance(column, ScalarColumn) else _fill(column, found[path], count)
             for path, column in self.columns.items()

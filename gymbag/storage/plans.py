@@ -77,8 +77,8 @@ class Example:
 
 
 @dataclass
-class Part:
-    """The part of a plan's rows that an info, or an annotation, takes.
+class InfoSlot:
+    """The room that an info, or an annotation, takes in the rows of a plan.
 
     Attributes:
         number: Of the kind, in the table of kinds; `NO_KIND` if the dict is empty, or JSON as a whole.
@@ -104,44 +104,44 @@ class Part:
         return name
 
 
-def part_of_text(name: str, keep: Keep) -> Part:
-    """Return the part for dicts that are given to `values` as JSON text."""
-    part = Part(values=lambda text: (keep(text, len(text)),))
-    part.rest = part.add_field(name, ASIDE)
-    return part
+def slot_of_text(name: str, keep: Keep) -> InfoSlot:
+    """Return the slot for dicts that are given to `values` as JSON text."""
+    slot = InfoSlot(values=lambda text: (keep(text, len(text)),))
+    slot.rest = slot.add_field(name, ASIDE)
+    return slot
 
 
-def part_of(name: str, example: Example, keep: Keep, before: int) -> Part:
-    """Return the part for dicts like an example.
+def slot_of(name: str, example: Example, keep: Keep, before: int) -> InfoSlot:
+    """Return the slot for dicts like an example.
 
     Args:
-        name: Distinguishes its fields from those of other parts.
+        name: Distinguishes its fields from those of other slots.
         example: The example.
         keep: Keeps what is not packed.
         before: How many bytes come before it.
     """
-    part = Part(example.number)
+    slot = InfoSlot(example.number)
     packers: list[_Packer | None] = []
     aside: list[int] = []
     for form, leaf in zip(example.forms, example.kind, strict=True):
         packer = None
         if leaf.array is not None:
-            packing, packer = _pack_leaf(form, before + struct.calcsize(f"={part.format}"))
+            packing, packer = _pack_leaf(form, before + struct.calcsize(f"={slot.format}"))
             if packing is ASIDE:
-                aside.append(len(part.fields))
-            part.columns[leaf.array] = part.add_field(name, packing), packing is ASIDE
+                aside.append(len(slot.fields))
+            slot.columns[leaf.array] = slot.add_field(name, packing), packing is ASIDE
         packers.append(packer)
     if any(leaf.type == "json" for leaf in example.kind):
-        aside.append(len(part.fields))
-        part.rest = part.add_field(name, ASIDE)
-    is_flat = all(len(form.path) == 1 for form in example.forms) and len(part.fields) == len(packers)
+        aside.append(len(slot.fields))
+        slot.rest = slot.add_field(name, ASIDE)
+    is_flat = all(len(form.path) == 1 for form in example.forms) and len(slot.fields) == len(packers)
     if not is_flat or aside:
-        part.values = _InfoPacker(example, packers, aside, keep)
+        slot.values = _InfoPacker(example, packers, aside, keep)
     elif any(packers):
-        part.values = lambda info: [
+        slot.values = lambda info: [
             value if pack is None else pack(value) for value, pack in zip(info.values(), packers, strict=True)
         ]
-    return part
+    return slot
 
 
 def _pack_leaf(form: Form, before: int) -> tuple[Packing, _Packer | None]:
@@ -249,8 +249,8 @@ class Plan:
         pack: Packs a row; `struct.Struct.pack_into`.
         values: Returns what to pack of an info, or raises `UnfitError`.
         size: Bytes of the row.
-        info: The part of the row that the info takes.
-        annotation: The part that the annotation takes.
+        info: The slot that the info takes.
+        annotation: The slot that the annotation takes.
         dtype: Of the rows.
     """
 
@@ -258,13 +258,13 @@ class Plan:
     pack: Callable[..., None]
     values: Callable[[Any], Any]
     size: int
-    info: Part
-    annotation: Part
+    info: InfoSlot
+    annotation: InfoSlot
     dtype: np.dtype[Any]
 
 
 def make_plan(
-    code: int, format: str, fields: Sequence[tuple[str, np.dtype[Any]]], info: Part, annotation: Part
+    code: int, format: str, fields: Sequence[tuple[str, np.dtype[Any]]], info: InfoSlot, annotation: InfoSlot
 ) -> Plan:
     """Make a plan of its parts, and of what comes before them in all rows."""
     row = struct.Struct(format + info.format + annotation.format)
