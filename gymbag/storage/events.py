@@ -38,6 +38,8 @@ MOST_PLANS = 1 << 12
 _WITH_OBJECTS, _PACKED = 1 << 10, 1 << 13
 # A block is full, too, with about this many bytes of values, or of what is kept aside.
 _BLOCK_BYTES = 1 << 21
+# So many bytes may the columns of a block have, a value in each row, if only one that stands for none.
+_FILLED_BYTES = 1 << 24
 # Of large rows about a chunk makes a block, as a step that has to wait for more would be noticed.
 _LARGE_BLOCK_BYTES = 7 << 18
 
@@ -239,6 +241,11 @@ class Events:
         self.buffer = bytearray(self._limit)
         self.end = self._taken = 0
         self.due = stride * self._most
+
+    def limit_block(self, row_bytes: int) -> None:
+        """Make blocks so small that they fit into memory if each row has so many bytes, a value a column."""
+        self._most = max(1, min(self._most, _FILLED_BYTES // max(row_bytes, 1)))
+        self.due = min(self.due, self._taken + self._most * self.stride)
 
     def keep(self, value: Any, size: int) -> int:
         """Keep a value of about so many bytes aside; return the number that leads to it."""

@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from gymbag.columns import ArraySpec, Column, DataColumn, ScalarColumn, SparseColumn, ValueColumn
+from gymbag.columns import (
+    LARGE_ROW_BYTES,
+    ArraySpec,
+    Column,
+    DataColumn,
+    ScalarColumn,
+    SparseColumn,
+    ValueColumn,
+)
 from gymbag.info_arrays import RowNumbers
 from gymbag.info_kinds import (
     MOST_COLUMNS,
@@ -93,7 +101,8 @@ class InfoTable:
         if not forms:
             return NO_KIND, ()
         self.begin()
-        kind = tuple(self._bind_leaf(form) for form in forms)
+        is_first = not self._kinds
+        kind = tuple(self._bind_leaf(form, is_first) for form in forms)
         number = self._numbers.get(kind)
         if number is None:
             if len(self._kinds) >= MOST_KINDS:
@@ -103,25 +112,34 @@ class InfoTable:
             self.new_kinds.append(to_json(kind))
         return number, kind
 
-    def _bind_leaf(self, form: Form) -> Leaf:
+    def _bind_leaf(self, form: Form, is_first: bool) -> Leaf:
         if form.type not in NUMERIC | RAGGED:
             return Leaf(form.path, form.type)
         array = array_name(form.path)
-        if array is not None and self._has_room(f"{self._name}/{array}", form):
-            return Leaf(form.path, form.type, array)
-        return Leaf(form.path, "json")
+        path = f"{self._name}/{array}"
+        if array is not None and path not in self.columns:
+            column = DataColumn() if form.dtype is None else SparseColumn(form.dtype, form.shape)
+            # A large array that does not come from the first step on may come with a few steps only, such as
+            # a frame at the end of each episode; in a column all other rows would be as large.
+            is_regular = is_first or column.row_bytes < LARGE_ROW_BYTES
+            has_room = len(self.columns) < MOST_COLUMNS and is_free(path, self.columns, self._name)
+            if is_regular and has_room:
+                self._add(path, column)
+        return Leaf(form.path, form.type, array) if self.fits(form) else Leaf(form.path, "json")
 
-    def _has_room(self, path: str, form: Form) -> bool:
-        """Tell whether values of a form can go to the column of a name, which is made if there is none."""
-        column = self.columns.get(path)
-        if column is not None:
-            if not isinstance(column, SparseColumn):
-                return form.type in RAGGED
-            return form.type in NUMERIC and (form.dtype, form.shape) == (column.spec.dtype, column.spec.shape)
-        if len(self.columns) >= MOST_COLUMNS or not is_free(path, self.columns, self._name):
-            return False
-        self._add(path, DataColumn() if form.dtype is None else SparseColumn(form.dtype, form.shape))
-        return True
+    def fits(self, form: Form) -> bool:
+        """Tell whether there is a column for values of a form."""
+        array = array_name(form.path)
+        column = None if array is None else self.columns.get(f"{self._name}/{array}")
+        if isinstance(column, SparseColumn):
+            spec = column.spec
+            return form.type in NUMERIC and (form.dtype, form.shape) == (spec.dtype, spec.shape)
+        return column is not None and form.type in RAGGED
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row of all columns, of ragged ones only the part that is the same for all."""
+        return sum(column.row_bytes for column in self.columns.values())
 
     def values(self, chosen: Sequence[Chosen], kept: dict[int, Any], count: int) -> dict[str, Any]:
         """Return the rows of all columns for the steps of a block, frozen.

@@ -41,6 +41,7 @@ class Planner:
     ) -> None:
         self._events, self._tables, self._encoders, self._change = events, tables, encoders, change
         self._made: dict[Any, Plan] = {}  # by all that tells the kinds of info and annotation apart
+        self._by_kind: dict[Any, Plan] = {}
         self._seen: set[Any] = set()
 
     def find(self, info: Mapping[str, Any], annotation: Mapping[str, Any]) -> Packed:
@@ -62,12 +63,12 @@ class Planner:
         encode_info, encode_annotation = self._encoders
         info, annotation = encode_info.storable(info), encode_annotation.storable(annotation)
         signature, forms = _signature(info, annotation), (describe(info), describe(annotation))
-        kind = forms, deep_signature_of(info), deep_signature_of(annotation)
-        plan = self._made.get(kind)
+        shape = deep_signature_of(info), deep_signature_of(annotation)
+        plan = self._made.get((forms, shape))
         if plan is None and None not in forms and self._is_worth_a_plan(signature):
-            plan = self._make_plan((info, annotation), forms)
+            plan = self._make_plan((info, annotation), forms, shape)
             if plan is not None:
-                self._made[kind] = plan
+                self._made[forms, shape] = plan
         if plan is not None:
             self._events.known[signature] = plan
             return _pack(plan, info, annotation)
@@ -80,14 +81,14 @@ class Planner:
 
     def _is_worth_a_plan(self, signature: Any) -> bool:
         if len(self._made) < _FIRST_PLANS or signature in self._seen:
-            return len(self._events.plans) < MOST_PLANS
+            return len(self._made) < MOST_PLANS
         if len(self._seen) >= _MOST_SEEN:
             self._seen.clear()
         self._seen.add(signature)
         return False
 
-    def _make_plan(self, dicts: tuple[Any, Any], forms: tuple[Any, Any]) -> Plan | None:
-        """Make a plan; return None if the table of kinds has no room for another."""
+    def _make_plan(self, dicts: tuple[Any, Any], forms: tuple[Any, Any], shape: Any) -> Plan | None:
+        """Make a plan, or find one of the same kinds; None if the table of kinds has no room for another."""
         with self._change():
             examples = []
             for table, given, own, encoder in zip(self._tables, dicts, forms, self._encoders, strict=True):
@@ -95,8 +96,13 @@ class Planner:
                 if bound is None:
                     return None
                 number, kind = bound
-                examples.append(Example(given, number, own, kind, encoder.warn))
-            return self._events.add_plan(*examples)
+                examples.append(Example(given, number, own, kind, table.fits, encoder.warn))
+            kinds = shape, *(example.number for example in examples)
+            if kinds in self._by_kind:  # which differs in what becomes JSON
+                return self._by_kind[kinds]
+            plan = self._by_kind[kinds] = self._events.add_plan(*examples)
+            self._events.limit_block(sum(table.row_bytes for table in self._tables))
+            return plan
 
     def _make_text_plan(self) -> Plan:
         """Make the plan of steps whose info and annotation are given as JSON text."""

@@ -66,6 +66,7 @@ class Example:
         number: Of its kind, in the table of kinds.
         forms: What its leaves look like.
         kind: Where their values go.
+        fits: Tells whether there is a column for values of a form.
         on_unstorable: Called for what inside a value has no JSON form.
     """
 
@@ -73,6 +74,7 @@ class Example:
     number: int
     forms: Sequence[Form]
     kind: Kind
+    fits: Callable[[Form], bool]
     on_unstorable: json_values.OnUnstorable
 
 
@@ -180,7 +182,8 @@ class _InfoPacker:
     def __init__(
         self, example: Example, packers: Sequence[_Packer | None], aside: Sequence[int], keep: Keep
     ) -> None:
-        self._aside, self._keep, self._on_unstorable = aside, keep, example.on_unstorable
+        self._aside, self._keep = aside, keep
+        self._fits, self._on_unstorable = example.fits, example.on_unstorable
         self._has_rest = any(leaf.type == "json" for leaf in example.kind)
         leaves = list(zip(example.forms, example.kind, packers, strict=True))
         self._entries = self._list_entries(example.info, leaves[::-1], 1)
@@ -230,8 +233,8 @@ class _InfoPacker:
                 raise UnfitError
 
     def _encode(self, value: Any, form: Form) -> str:
-        if form_of(value, form.path) != form:
-            raise UnfitError  # another plan may have an array for it
+        if self._fits(form_of(value, form.path)):
+            raise UnfitError  # another plan has an array for it
         try:
             return json_values.encode(
                 value, lambda inner, bad: self._on_unstorable((*form.path, *inner), bad)

@@ -1,0 +1,109 @@
+"""Which infos get columns: as many as can be, but never without bound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import h5py
+import numpy as np
+import pytest
+from same import assert_same
+
+from gymbag import HDF5Reader, MemoryWriter, RecordingWrapper, record_hdf5
+from gymbag.info_kinds import MOST_COLUMNS, MOST_KINDS
+
+
+class Informing(gymnasium.Env[Any, Any]):
+    """Gives the infos that it is told to."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, inform: Callable[[int], dict[Any, Any]]) -> None:
+        self._inform, self._t = inform, 0
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self._t += 1
+        return np.zeros(2, np.float32), 1.0, False, self._t % 50 == 0, self._inform(self._t)
+
+
+def record(path: Path, inform: Callable[[int], dict[Any, Any]], steps: int) -> list[str]:
+    """Record infos, check that they come back, and return the names of the arrays of keys."""
+    env = record_hdf5(Informing(inform), path)
+    for t in range(steps):
+        if t % 50 == 0:
+            env.reset()
+        env.step(0)
+    env.close()
+    found = [info for episode in HDF5Reader(path) for info in episode.infos[1:]]
+    assert_same(found, [inform(t + 1) for t in range(steps)])
+    with h5py.File(path) as file:
+        arrays: list[str] = []
+        file["Informing/infos"].visititems(
+            lambda name, node: arrays.append(name) if isinstance(node, h5py.Dataset) else None
+        )
+        return [name for name in arrays if name not in ("data", "ends", "kind")]
+
+
+def big(t: int) -> np.ndarray:
+    return np.full(600, t, np.float64)
+
+
+CASES: dict[str, tuple[Callable[[int], dict[Any, Any]], int]] = {
+    "alternating kinds": (lambda t: {"a": 1.5} if t % 2 else {"b": t}, 2),
+    "a type that changes": (lambda t: {"x": (t, t / 2, f"{t}", None, [t])[t % 5]}, 1),
+    "arrays of any length": (lambda t: {"x": np.zeros(t % 7)}, 1),
+    "integers of any size": (lambda t: {"n": 2 ** (t % 90), "text": f"{t}"}, 3),
+    "keys that are no strings": (lambda t: {t % 3: "a", "b": 1}, 0),
+    "dicts in dicts": (lambda t: {"a": {"b": {"c": t, "d": {}}}, "e": {} if t % 2 else {"f": 1.0}}, 2),
+    "a large array each step": (lambda t: {"big": big(t), "t": t}, 2),
+    "a large array at times": (lambda t: {"big": big(t), "t": t} if t % 10 == 0 else {"t": t}, 1),
+    "many keys": (lambda t: {f"key{number}": number / t for number in range(100)}, 100),
+}
+
+
+@pytest.mark.parametrize(("inform", "count"), CASES.values(), ids=CASES)
+def test_infos_come_back_from_a_few_arrays(
+    tmp_path: Path, inform: Callable[[int], dict[Any, Any]], count: int
+) -> None:
+    assert len(record(tmp_path / "recording.h5", inform, 300)) == count
+
+
+def test_a_key_for_each_step_makes_no_array_for_each(tmp_path: Path) -> None:
+    assert len(record(tmp_path / "recording.h5", lambda t: {f"step_{t}": t}, 400)) < 50
+
+
+def test_columns_are_bounded(tmp_path: Path) -> None:
+    keys = MOST_COLUMNS + 100
+    arrays = record(tmp_path / "recording.h5", lambda t: {f"k{number}": t for number in range(keys)}, 20)
+    assert MOST_COLUMNS - 10 < len(arrays) <= MOST_COLUMNS
+
+
+def test_kinds_are_bounded(tmp_path: Path) -> None:
+    kinds = MOST_KINDS + 200
+    # Each kind comes twice; every other is one of keys that there are already.
+    record(
+        tmp_path / "recording.h5",
+        lambda t: {f"{bit}": t for bit in range(11) if t % kinds >> bit & 1},
+        2 * kinds,
+    )
+    with h5py.File(tmp_path / "recording.h5") as file:
+        assert len(file["Informing/info_kinds/ends"]) <= MOST_KINDS
+        assert 0 in file["Informing/infos/kind"][:]
+
+
+def test_what_cannot_be_stored_does_not_keep_the_rest_from_columns() -> None:
+    writer = MemoryWriter()
+    env = RecordingWrapper(Informing(lambda t: {"x": t / 2, "env": object()}), writer)
+    env.reset()
+    with pytest.warns(UserWarning, match=r"info\['env'\] is a builtins.object"):
+        env.step(0)
+    env.step(0)
+    env.close()
+    assert_same(writer.reader()[0].info_arrays["x"], np.array([0.5, 1.0]))
