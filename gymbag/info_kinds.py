@@ -48,7 +48,9 @@ _SCALARS = frozenset(
     )
 )
 _NAMES = {bool: "bool", int: "int", float: "float", str: "str", bytes: "bytes", type(None): "none"}
-_INT64 = np.iinfo(np.int64)
+#: The limits of the integers that have columns.
+#: The limits of the integers that have columns.
+INT64 = np.iinfo(np.int64)
 
 #: The types of leaves whose values are numbers of an array, bytes of a ragged column, or in no array at all.
 NUMERIC, RAGGED = frozenset(("bool", "int", "float", "scalar", "array")), frozenset(("str", "bytes"))
@@ -113,7 +115,7 @@ def form_of(value: Any, path: tuple[str, ...]) -> Form:
     """Return the form of a leaf."""
     kind = type(value)
     if kind in _PYTHON_DTYPES:
-        if kind is int and not _INT64.min <= value <= _INT64.max:
+        if kind is int and not INT64.min <= value <= INT64.max:
             return Form(path, "json")
         return Form(path, _NAMES[kind], _PYTHON_DTYPES[kind])
     if kind in _SCALARS:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,6 +119,10 @@ def _rows(buffer: Any, start: int, end: int, stride: int, plan: Plan) -> np.ndar
     return np.ndarray(((end - start) // stride,), plan.dtype, buffer, start, (stride,))
 
 
+def _take_nothing() -> None:
+    """Do nothing, as there are no events yet."""
+
+
 class Events:
     """Collects resets and steps.
 
@@ -204,16 +208,19 @@ class Events:
         self.known: dict[Any, Plan] = {}
         self.plans: list[Plan] = []
         self.stride = self.end = self._taken = 0
-        self.plain = self._add_plan(InfoSlot(), InfoSlot())
+        self.plain = self._add_plan(InfoSlot(), InfoSlot(), _take_nothing)
         self.pack_plain = self.plain.pack
-        self._add_plan(slot_of_text("info", self.keep), InfoSlot())
+        self._add_plan(slot_of_text("info", self.keep), InfoSlot(), _take_nothing)
 
-    def add_plan(self, info: Example | None, annotation: Example | None) -> Plan:
-        """Make a plan for steps with such an info and annotation; no event may wait to be taken.
+    def add_plan(
+        self, info: Example | None, annotation: Example | None, take_all: Callable[[], None]
+    ) -> Plan:
+        """Make a plan for steps with such an info and annotation; no other thread may take events meanwhile.
 
         Args:
             info: The info; None for those that are given as JSON text.
             annotation: The annotation; likewise.
+            take_all: Has all events taken. It is called if rows become larger.
         """
         slots: list[InfoSlot] = []
         for name, example in (("info", info), ("annotation", annotation)):
@@ -222,12 +229,12 @@ class Events:
                 slots.append(slot_of_text(name, self.keep))
             else:
                 slots.append(slot_of(name, example, self.keep, before))
-        return self._add_plan(*slots)
+        return self._add_plan(slots[0], slots[1], take_all)
 
-    def _add_plan(self, info: InfoSlot, annotation: InfoSlot) -> Plan:
+    def _add_plan(self, info: InfoSlot, annotation: InfoSlot, take_all: Callable[[], None]) -> Plan:
         plan = make_plan(len(self.plans) * PLAN_UNIT, self._format, self._fields, info, annotation)
         if plan.size > self.stride:
-            assert self.end == self._taken
+            take_all()
             self._make_buffer(plan.size)
         self.plans.append(plan)
         return plan

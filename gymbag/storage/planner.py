@@ -29,7 +29,7 @@ class Planner:
         events: Holds the plans.
         tables: Decide where infos and annotations go.
         encoders: Write infos and annotations as JSON.
-        change: Has all events taken, and no other thread take any, for as long as the context lasts.
+        alone: Has no other thread take events for as long as the context lasts; gives what has all taken.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class Planner:
         events: Events,
         tables: tuple[InfoTable, InfoTable],
         encoders: tuple[InfoEncoder, InfoEncoder],
-        change: Callable[[], AbstractContextManager[None]],
+        alone: Callable[[], AbstractContextManager[Callable[[], None]]],
     ) -> None:
-        self._events, self._tables, self._encoders, self._change = events, tables, encoders, change
+        self._events, self._tables, self._encoders, self._alone = events, tables, encoders, alone
         self._made: dict[Any, Plan] = {}  # by all that tells the kinds of info and annotation apart
         self._by_kind: dict[Any, Plan] = {}
         self._seen: set[Any] = set()
@@ -89,7 +89,7 @@ class Planner:
 
     def _make_plan(self, dicts: tuple[Any, Any], forms: tuple[Any, Any], shape: Any) -> Plan | None:
         """Make a plan, or find one of the same kinds; None if the table of kinds has no room for another."""
-        with self._change():
+        with self._alone() as take_all:
             examples = []
             for table, given, own, encoder in zip(self._tables, dicts, forms, self._encoders, strict=True):
                 bound = table.bind(own)
@@ -100,15 +100,16 @@ class Planner:
             kinds = shape, *(example.number for example in examples)
             if kinds in self._by_kind:  # which differs in what becomes JSON
                 return self._by_kind[kinds]
-            plan = self._by_kind[kinds] = self._events.add_plan(*examples)
+            info, annotation = examples
+            plan = self._by_kind[kinds] = self._events.add_plan(info, annotation, take_all)
             self._events.limit_block(sum(table.row_bytes for table in self._tables))
             return plan
 
     def _make_text_plan(self) -> Plan:
         """Make the plan of steps whose info and annotation are given as JSON text."""
-        with self._change():
+        with self._alone() as take_all:
             self._tables[1].begin()
-            plan = self._made[None] = self._events.add_plan(None, None)
+            plan = self._made[None] = self._events.add_plan(None, None, take_all)
         return plan
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from gymbag import json_values
 from gymbag.columns import Packing
-from gymbag.info_kinds import NO_KIND, Form, Kind, form_of
+from gymbag.info_kinds import INT64, NO_KIND, Form, Kind, form_of
 
 #: How the number lies in a row that is there in place of a value that is kept aside.
 ASIDE = Packing("Q", np.dtype(np.uint64))
@@ -136,6 +136,11 @@ def slot_of(name: str, example: Example, keep: Keep, before: int) -> InfoSlot:
     if any(leaf.type == "json" for leaf in example.kind):
         aside.append(len(slot.fields))
         slot.rest = slot.add_field(name, ASIDE)
+    if aside:  # a number that does not fit is to be noticed before anything is kept
+        packers = [
+            _check_int if form.type == "int" and leaf.array else packer
+            for form, leaf, packer in zip(example.forms, example.kind, packers, strict=True)
+        ]
     is_flat = all(len(form.path) == 1 for form in example.forms) and len(slot.fields) == len(packers)
     if not is_flat or aside:
         slot.values = _InfoPacker(example, packers, aside, keep)
@@ -167,6 +172,12 @@ def _pack_leaf(form: Form, before: int) -> tuple[Packing, _Packer | None]:
         return array.tobytes()
 
     return Packing(f"{whole.itemsize}s", whole) if is_small else ASIDE, pack_array
+
+
+def _check_int(value: int) -> int:
+    if not INT64.min <= value <= INT64.max:
+        raise UnfitError
+    return value
 
 
 class _InfoPacker:

@@ -127,7 +127,7 @@ class StreamWriter:
         whole_rows = self._store.block_rows if is_large else 1
         self._events = Events(column, self._action_column, self._rows, whole_rows)
         encoders = self._encode_info, self._encode_annotation
-        self._planner = Planner(self._events, self._info_tables, encoders, self._without_events)
+        self._planner = Planner(self._events, self._info_tables, encoders, self._alone)
         self._soon = _SOON * self._flush_seconds
         self._due: float = self.kept_at + self._soon
 
@@ -208,11 +208,10 @@ class StreamWriter:
         return self._events.freeze_observation(observation), self._events.freeze_action(action)
 
     @contextmanager
-    def _without_events(self) -> Iterator[None]:
-        """Have all events written, and no other thread write any, for as long as the context lasts."""
+    def _alone(self) -> Iterator[Callable[[], None]]:
+        """Have no other thread write events for as long as the context lasts; give what writes them all."""
         with Uninterrupted(), self._lock:
-            self._take_events()
-            yield
+            yield self._take_events
 
     def _find_out_if_ready(self) -> None:
         """Say whether the next step may be packed without further ado, if it is of a kind that is known."""

@@ -14,6 +14,8 @@ from same import assert_same
 
 from gymbag import HDF5Reader, MemoryWriter, RecordingWrapper, record_hdf5
 from gymbag.info_kinds import MOST_COLUMNS, MOST_KINDS
+from gymbag.storage.hdf5_store import HDF5Store
+from gymbag.storage.stream_writer import StreamWriter
 
 
 class Informing(gymnasium.Env[Any, Any]):
@@ -107,3 +109,44 @@ def test_what_cannot_be_stored_does_not_keep_the_rest_from_columns() -> None:
     env.step(0)
     env.close()
     assert_same(writer.reader()[0].info_arrays["x"], np.array([0.5, 1.0]))
+
+
+def test_columns_of_many_keys_are_made_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    created: list[Any] = []
+    create = HDF5Store.create
+    monkeypatch.setattr(HDF5Store, "create", lambda *each: (created.append(each), create(*each)))
+    arrays = record(tmp_path / "recording.h5", lambda t: {f"key_{t // 2}": t}, 100)
+    assert len(arrays) > 40
+    assert len(created) <= 3
+
+
+def test_nothing_is_kept_of_an_info_that_does_not_fit_its_plan() -> None:
+    writer = MemoryWriter()
+    env = RecordingWrapper(Informing(lambda t: {"name": "text", "id": 2**70 if t % 2 else t}), writer)
+    env.reset()
+    for _ in range(49):
+        env.step(0)
+    writer.flush()
+    assert not writer.stream._events._kept
+    env.close()
+    assert [info["id"] for info in writer.reader()[0].infos[1:5]] == [2**70, 2, 2**70, 4]
+
+
+def test_blocks_are_smaller_where_rows_have_many_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = MemoryWriter()
+    arrays = {f"array {number}": np.full(500, 0.5) for number in range(100)}
+    env = RecordingWrapper(Informing(lambda t: {} if t > 1 else arrays), writer)
+    sizes: list[int] = []
+    write_block = StreamWriter._write_block
+    monkeypatch.setattr(
+        StreamWriter,
+        "_write_block",
+        lambda stream, block: (sizes.append(len(block.times)), write_block(stream, block)),
+    )
+    for t in range(1000):
+        if t % 50 == 0:
+            env.reset()
+        env.step(0)
+    env.close()
+    assert sum(sizes) == 1020
+    assert max(sizes) * 100 * 500 * 8 < 32 << 20
