@@ -49,7 +49,6 @@ _SCALARS = frozenset(
 )
 _NAMES = {bool: "bool", int: "int", float: "float", str: "str", bytes: "bytes", type(None): "none"}
 #: The limits of the integers that have columns.
-#: The limits of the integers that have columns.
 INT64 = np.iinfo(np.int64)
 
 #: The types of leaves whose values are numbers of an array, bytes of a ragged column, or in no array at all.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from gymbag.errors import StorageError
@@ -57,15 +59,7 @@ class Syncer:
         Raises:
             StorageError: That failed, now or before.
         """
-        if not self.is_active:
-            return
-        with self._lock:
-            self.check()
-            try:
-                _sync_file(descriptor)
-            except OSError as error:
-                self._failure = what, error
-            self.check()
+        self._do(functools.partial(_sync_file, descriptor), what)
 
     def sync_folder(self, folder: Path, what: str) -> None:
         """Return once all names of a folder are on the disk; see `sync`.
@@ -73,20 +67,29 @@ class Syncer:
         Raises:
             StorageError: That failed, now or before.
         """
+        self._do(functools.partial(_sync_folder, folder), what)
+
+    def _do(self, sync: Callable[[], None], what: str) -> None:
         if not self.is_active:
             return
         with self._lock:
             self.check()
             try:
-                descriptor = os.open(folder, os.O_RDONLY)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+                sync()
             except OSError as error:
-                if error.errno not in _UNABLE:
-                    self._failure = what, error
+                self._failure = what, error
             self.check()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNABLE:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _sync_file(descriptor: int) -> None:
