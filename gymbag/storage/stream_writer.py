@@ -55,8 +55,8 @@ class StreamWriter:
     env that declares float32 and returns float64 is recorded in float64. When later values need a wider
     dtype, the arrays are rewritten in it, so that every value is kept exactly.
 
-    One thread records; any thread may call `flush`. If the store fails, on a full disk say, what comes is
-    let go, so that the env goes on, and `finish` raises what went wrong.
+    One thread records; any thread may call `flush`. If the store fails, on a full disk say, later
+    events are dropped, so that the env goes on, and `finish` raises what went wrong.
 
     Args:
         store: Where the arrays are.
@@ -128,6 +128,7 @@ class StreamWriter:
         self._events = Events(column, self._action_column, self._rows, whole_rows)
         encoders = self._encode_info, self._encode_annotation
         self._planner = Planner(self._events, self._info_tables, encoders, self._alone)
+        self._events.limit_block(sum(table.row_bytes for table in self._info_tables))
         self._soon = _SOON * self._flush_seconds
         self._due: float = self.kept_at + self._soon
 
@@ -404,7 +405,7 @@ class StreamWriter:
                 self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        # What comes is let go.
+        # Later events are dropped.
         self.failure = error
         self._events.is_ready = False
         self._ended.clear()
