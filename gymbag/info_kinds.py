@@ -33,8 +33,8 @@ NO_KIND = 0
 #: At most so many arrays of keys, and so many kinds, has a data set; what is beyond is JSON.
 MOST_COLUMNS, MOST_KINDS = 512, 1024
 
-# Nested deeper than this, a dict is JSON.
-_DEEPEST = 8
+#: Nested deeper than this, a dict is JSON.
+DEEPEST = 8
 # HDF5 takes names of 64 KiB; a key as long as this is data rather than a name.
 _LONGEST_NAME = 255
 # Parts of names that say what lies there; a key of that name has its first letter percent-encoded.
@@ -104,7 +104,7 @@ def describe(info: Mapping[Any, Any]) -> tuple[Form, ...] | None:
 def _forms_of(info: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[Form]:
     for key, value in info.items():
         path = (*above, key)
-        if isinstance(value, dict) and value and len(path) < _DEEPEST and all(type(k) is str for k in value):
+        if isinstance(value, dict) and value and len(path) < DEEPEST and all(type(k) is str for k in value):
             yield from _forms_of(value, path)
         else:
             yield form_of(value, path)
@@ -195,7 +195,7 @@ def from_json(text: bytes) -> Kind:
 def _is_sound(leaf: Leaf) -> bool:
     return (
         all(type(key) is str for key in leaf.path)
-        and 0 < len(leaf.path) <= _DEEPEST
+        and 0 < len(leaf.path) <= DEEPEST
         and (isinstance(leaf.array, str) if leaf.type in NUMERIC | RAGGED else leaf.array is None)
         and leaf.type in NUMERIC | RAGGED | UNSTORED
     )

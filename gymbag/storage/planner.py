@@ -43,6 +43,10 @@ class Planner:
         self._made: dict[Any, Plan] = {}  # by all that tells the kinds of info and annotation apart
         self._by_kind: dict[Any, Plan] = {}
         self._seen: set[Any] = set()
+        # Hashes of signatures: of steps that can have no plan, and of those that may have one without what
+        # cannot be stored.
+        self._refused: set[int] = set()
+        self._shortened: set[int] = set()
 
     def find(self, info: Mapping[str, Any], annotation: Mapping[str, Any]) -> Packed:
         """Return the plan of a step, and what it makes of its info and annotation."""
@@ -60,18 +64,41 @@ class Planner:
 
     def learn(self, info: Mapping[str, Any], annotation: Mapping[str, Any]) -> Packed:
         """Do as `find` for a step that no plan is known to fit."""
-        encode_info, encode_annotation = self._encoders
-        info, annotation = encode_info.storable(info), encode_annotation.storable(annotation)
-        signature, forms = _signature(info, annotation), (describe(info), describe(annotation))
-        shape = deep_signature_of(info), deep_signature_of(annotation)
+        signature = _signature(info, annotation)
+        number = hash(signature)  # which is enough to choose what to try first
+        if number in self._refused:
+            return self._pack_text(info, annotation)
+        shape = _shape(info, annotation)
+        if number in self._shortened and _shape(*(storable := self._storable(info, annotation))) != shape:
+            return self.find(*storable)
+        forms = describe(info), describe(annotation)
         plan = self._made.get((forms, shape))
-        if plan is None and None not in forms and self._is_worth_a_plan(signature):
-            plan = self._make_plan((info, annotation), forms, shape)
-            if plan is not None:
-                self._made[forms, shape] = plan
         if plan is not None:
             self._events.known[signature] = plan
-            return _pack(plan, info, annotation)
+            try:
+                return _pack(plan, info, annotation)
+            except UnfitError:  # something inside a value cannot be stored, though it could be before
+                pass
+        elif None not in forms and not self._is_worth_a_plan(signature):
+            return self._pack_text(info, annotation)
+        storable = self._storable(info, annotation)
+        if _shape(*storable) != shape:
+            _remember(number, self._shortened)
+            return self.find(*storable)
+        made = None if plan or None in forms else self._make_plan((info, annotation), forms, shape)
+        if made is None:
+            _remember(number, self._refused)
+            return self._pack_text(info, annotation)
+        self._events.known[signature] = self._made[forms, shape] = made
+        return _pack(made, info, annotation)
+
+    def _storable(self, *dicts: Mapping[str, Any]) -> tuple[dict[Any, Any], dict[Any, Any]]:
+        info, annotation = (encoder.storable(own) for encoder, own in zip(self._encoders, dicts, strict=True))
+        return info, annotation
+
+    def _pack_text(self, info: Mapping[str, Any], annotation: Mapping[str, Any]) -> Packed:
+        """Pack a step whose info and annotation are JSON as a whole."""
+        encode_info, encode_annotation = self._encoders
         if not annotation:
             plan = self._events.plans[1]
             return plan, plan.values(encode_info(info))
@@ -82,9 +109,7 @@ class Planner:
     def _is_worth_a_plan(self, signature: Any) -> bool:
         if len(self._made) < _FIRST_PLANS or signature in self._seen:
             return len(self._made) < MOST_PLANS
-        if len(self._seen) >= _MOST_SEEN:
-            self._seen.clear()
-        self._seen.add(signature)
+        _remember(signature, self._seen)
         return False
 
     def _make_plan(self, dicts: tuple[Any, Any], forms: tuple[Any, Any], shape: Any) -> Plan | None:
@@ -113,8 +138,19 @@ class Planner:
         return plan
 
 
+def _remember(what: Any, remembered: set[Any]) -> None:
+    if len(remembered) >= _MOST_SEEN:
+        remembered.clear()
+    remembered.add(what)
+
+
 def _signature(info: Mapping[str, Any], annotation: Mapping[str, Any]) -> Any:
     return (signature_of(info), signature_of(annotation)) if annotation else signature_of(info)
+
+
+def _shape(info: Mapping[str, Any], annotation: Mapping[str, Any]) -> Any:
+    """Return the signatures of all dicts of a step."""
+    return deep_signature_of(info), deep_signature_of(annotation)
 
 
 def _pack(plan: Plan, info: Mapping[str, Any], annotation: Mapping[str, Any]) -> Packed:

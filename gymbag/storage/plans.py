@@ -16,7 +16,7 @@ import numpy as np
 
 from gymbag import json_values
 from gymbag.columns import Packing
-from gymbag.info_kinds import INT64, NO_KIND, Form, Kind, form_of
+from gymbag.info_kinds import DEEPEST, INT64, NO_KIND, Form, Kind, form_of
 
 #: How the number lies in a row that is there in place of a value that is kept aside.
 ASIDE = Packing("Q", np.dtype(np.uint64))
@@ -51,9 +51,11 @@ def signature_of(info: Mapping[Any, Any]) -> tuple[Any, ...]:
     return (*info, *map(type, info), *map(type, info.values()))
 
 
-def deep_signature_of(info: Mapping[Any, Any]) -> tuple[Any, ...]:
-    """Return the signatures of an info and of all dicts in it."""
-    inner = [deep_signature_of(value) for value in info.values() if isinstance(value, dict)]
+def deep_signature_of(info: Mapping[Any, Any], depth: int = 1) -> tuple[Any, ...]:
+    """Return the signatures of an info and of the dicts in it, as far as values of these may have columns."""
+    if depth == DEEPEST:
+        return (signature_of(info),)
+    inner = [deep_signature_of(value, depth + 1) for value in info.values() if isinstance(value, dict)]
     return (signature_of(info), *inner)
 
 
