@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,11 @@ from gymbag.storage.stream import KIND_TABLES, ArraySource, read_kinds
 Chosen = tuple[InfoSlot, RowNumbers, np.ndarray]
 # Some of the steps, and the values that they have in a column.
 _Found = tuple[RowNumbers, Any]
+
+
+_IN_COLUMNS = NUMERIC | RAGGED
+# More values than these that are in no column are written, and read, faster together with the others.
+_MOST_ITEMS = 64
 
 
 class InfoTable:
@@ -81,10 +87,11 @@ class InfoTable:
         """Make sure that there are the columns that come before those of keys."""
         for path, column in ((self._name, ValueColumn()), (f"{self._name}/kind", ScalarColumn(np.uint16))):
             if path not in self.columns:
-                self._add(path, column)
+                self._add({path: column})
 
-    def _add(self, path: str, column: Column) -> None:
-        self.columns[path] = self.new_columns[path] = column
+    def _add(self, columns: Mapping[str, Column]) -> None:
+        self.columns.update(columns)
+        self.new_columns.update(columns)
 
     def take_new(self) -> tuple[dict[str, Column], list[bytes]]:
         """Return the columns, and the rows of the table of kinds, that came since this was last called."""
@@ -96,45 +103,48 @@ class InfoTable:
         """Decide where the values of infos of these forms go: in columns as far as possible.
 
         Returns:
-            The number of the kind, and the kind; or None if there is no room for another.
+            The number of the kind, and the kind. None if there is no room for another, or if it has so many
+            values in no column that an info had better be JSON as a whole.
         """
         if not forms:
             return NO_KIND, ()
-        self.begin()
-        is_first = not self._kinds
-        kind = tuple(self._bind_leaf(form, is_first) for form in forms)
+        new: dict[str, Column] = {}
+        kind = tuple(self._bind_leaf(form, new) for form in forms)
         number = self._numbers.get(kind)
         if number is None:
-            if len(self._kinds) >= MOST_KINDS:
+            if len(self._kinds) >= MOST_KINDS or sum(leaf.type == "json" for leaf in kind) > _MOST_ITEMS:
                 return None
+            self.begin()
+            self._add(new)
             self._kinds.append(kind)
             number = self._numbers[kind] = len(self._kinds)
             self.new_kinds.append(to_json(kind))
         return number, kind
 
-    def _bind_leaf(self, form: Form, is_first: bool) -> Leaf:
-        if form.type not in NUMERIC | RAGGED:
+    def _bind_leaf(self, form: Form, new: dict[str, Column]) -> Leaf:
+        """Decide where values of a form go: to a column, if need be one that is added to the new ones."""
+        if form.type not in _IN_COLUMNS:
             return Leaf(form.path, form.type)
         array = array_name(form.path)
         path = f"{self._name}/{array}"
-        if array is not None and path not in self.columns:
+        columns = ChainMap(new, self.columns)
+        if array is not None and path not in columns:
             column = DataColumn() if form.dtype is None else SparseColumn(form.dtype, form.shape)
             # A large array that does not come from the first step on may come with a few steps only, such as
             # a frame at the end of each episode; in a column all other rows would be as large.
-            is_regular = is_first or column.row_bytes < LARGE_ROW_BYTES
-            has_room = len(self.columns) < MOST_COLUMNS and is_free(path, self.columns, self._name)
+            is_regular = not self._kinds or column.row_bytes < LARGE_ROW_BYTES
+            has_room = len(columns) < MOST_COLUMNS and is_free(path, columns, self._name)
             if is_regular and has_room:
-                self._add(path, column)
-        return Leaf(form.path, form.type, array) if self.fits(form) else Leaf(form.path, "json")
+                new[path] = column
+        fits = array is not None and _fits(form, columns.get(path))
+        return Leaf(form.path, form.type, array) if fits else Leaf(form.path, "json")
 
     def fits(self, form: Form) -> bool:
         """Tell whether there is a column for values of a form."""
+        if form.type not in _IN_COLUMNS:
+            return False
         array = array_name(form.path)
-        column = None if array is None else self.columns.get(f"{self._name}/{array}")
-        if isinstance(column, SparseColumn):
-            spec = column.spec
-            return form.type in NUMERIC and (form.dtype, form.shape) == (spec.dtype, spec.shape)
-        return column is not None and form.type in RAGGED
+        return array is not None and _fits(form, self.columns.get(f"{self._name}/{array}"))
 
     @property
     def row_bytes(self) -> int:
@@ -162,6 +172,13 @@ class InfoTable:
             path: kinds if isinstance(column, ScalarColumn) else _fill(column, found[path], count)
             for path, column in self.columns.items()
         }
+
+
+def _fits(form: Form, column: Column | None) -> bool:
+    if isinstance(column, SparseColumn):
+        spec = column.spec
+        return form.type in NUMERIC and (form.dtype, form.shape) == (spec.dtype, spec.shape)
+    return column is not None and form.type in RAGGED
 
 
 def _take_aside(numbers: np.ndarray, kept: dict[int, Any]) -> list[bytes]:

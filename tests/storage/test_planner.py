@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from same import assert_same
 
-from gymbag import HDF5Reader, MemoryWriter, RecordingWrapper, record_hdf5
+from gymbag import HDF5Reader, MemoryWriter, RecordingWrapper, json_values, record_hdf5
 from gymbag.info_kinds import MOST_COLUMNS, MOST_KINDS
 from gymbag.storage.hdf5_store import HDF5Store
 from gymbag.storage.stream_writer import StreamWriter
@@ -82,9 +82,17 @@ def test_a_key_for_each_step_makes_no_array_for_each(tmp_path: Path) -> None:
 
 
 def test_columns_are_bounded(tmp_path: Path) -> None:
-    keys = MOST_COLUMNS + 100
+    keys = MOST_COLUMNS + 30
     arrays = record(tmp_path / "recording.h5", lambda t: {f"k{number}": t for number in range(keys)}, 20)
     assert MOST_COLUMNS - 10 < len(arrays) <= MOST_COLUMNS
+
+
+def test_an_info_with_many_values_in_no_column_is_json_as_a_whole(tmp_path: Path) -> None:
+    keys = 4 * MOST_COLUMNS
+    path = tmp_path / "recording.h5"
+    assert not record(path, lambda t: {f"k{number}": t / 2 for number in range(keys)}, 3)
+    with h5py.File(path) as file:
+        assert "info_kinds" not in file["Informing"]
 
 
 def test_kinds_are_bounded(tmp_path: Path) -> None:
@@ -109,6 +117,54 @@ def test_what_cannot_be_stored_does_not_keep_the_rest_from_columns() -> None:
     env.step(0)
     env.close()
     assert_same(writer.reader()[0].info_arrays["x"], np.array([0.5, 1.0]))
+
+
+def cyclic(t: int) -> dict[str, Any]:
+    info: dict[str, Any] = {"x": t}
+    info["itself"] = info
+    return info
+
+
+UNSTORABLE: dict[str, tuple[Callable[[int], dict[Any, Any]], Callable[[int], dict[Any, Any]]]] = {
+    "at times": (
+        lambda t: {"x": t, "f": len if t % 3 else [t], "at": {"y": 0.5, "g": len}},
+        lambda t: {"x": t, **({} if t % 3 else {"f": [t]}), "at": {"y": 0.5}},
+    ),
+    "inside a list at times": (
+        lambda t: {"x": t, "f": [len] if t % 3 else [t]},
+        lambda t: {"x": t, **({} if t % 3 else {"f": [t]})},
+    ),
+    "in a dict inside a list": (lambda t: {"x": t, "f": [{"g": len}]}, lambda t: {"x": t, "f": [{}]}),
+    "itself": (cyclic, lambda t: {"x": t, "itself": {"x": t}}),
+    "beside keys that are no strings": (lambda t: {1: t, "f": len}, lambda t: {1: t}),
+}
+
+
+@pytest.mark.filterwarnings("ignore::gymbag.UnstorableInfoWarning")
+@pytest.mark.parametrize(("inform", "expect"), UNSTORABLE.values(), ids=UNSTORABLE)
+def test_all_but_what_cannot_be_stored_comes_back(
+    inform: Callable[[int], dict[Any, Any]], expect: Callable[[int], dict[Any, Any]]
+) -> None:
+    writer = MemoryWriter()
+    env = RecordingWrapper(Informing(inform), writer)
+    env.reset()
+    for _ in range(49):
+        env.step(0)
+    env.close()
+    assert_same(list(writer.reader()[0].infos[1:]), [expect(t) for t in range(1, 50)])
+
+
+def test_a_kind_that_is_known_is_found_without_writing_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = MemoryWriter()
+    env = RecordingWrapper(Informing(lambda t: {"n": {"x": t} if t % 2 else {"y": t / 2}}), writer)
+    env.reset()
+    for _ in range(4):
+        env.step(0)
+    monkeypatch.setattr(json_values, "encode", None)
+    for _ in range(40):
+        env.step(0)
+    env.close()
+    assert writer.reader()[0].infos[-1] == {"n": {"y": 22.0}}
 
 
 def test_columns_of_many_keys_are_made_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
