@@ -19,9 +19,9 @@ MISSING = type("Missing", (), {"__repr__": lambda self: "<missing>"})()
 
 
 def copy(value: Any) -> Any:
-    """Copy every container and array of a nested value; subclasses of dict and list become plain.
+    """Copy every container, array and bytearray of a nested value; subclasses of dict and list become plain.
 
-    Leaves that are not arrays are shared, which is safe for numbers and strings.
+    Other leaves are shared, which is safe for numbers and strings.
 
     >>> original = {"position": np.zeros(2)}
     >>> kept = copy(original)
@@ -30,7 +30,14 @@ def copy(value: Any) -> Any:
     {'position': array([0., 0.])}
     """
     if isinstance(value, np.ndarray):
-        return value.copy()
+        array = value.copy()
+        if array.dtype.kind == "O":
+            flat = array.reshape(-1)
+            for index, item in enumerate(flat.tolist()):
+                flat[index] = copy(item)
+        return array
+    if isinstance(value, bytearray):
+        return bytearray(value)
     if isinstance(value, dict):
         return {key: copy(item) for key, item in value.items()}
     if isinstance(value, tuple):

@@ -48,6 +48,18 @@ def test_a_copy_shares_no_container_and_no_array() -> None:
     assert_same(copied, {"list": [np.zeros(2)], "tuple": (np.zeros(2), {"inner": np.zeros(2)})})
 
 
+def test_a_copy_shares_nothing_that_can_change_inside() -> None:
+    objects = np.empty(2, object)
+    objects[:] = [[1], {"x": np.zeros(1)}]
+    original = {"bytes": bytearray(b"abc"), "objects": objects}
+    copied = nested.copy(original)
+    original["bytes"][0] = 0
+    objects[0].append(2)
+    objects[1]["x"][0] = 7
+    assert copied["bytes"] == bytearray(b"abc")
+    assert_same(copied["objects"].tolist(), [[1], {"x": np.zeros(1)}])
+
+
 def test_a_copy_of_a_named_tuple_keeps_its_fields() -> None:
     assert nested.copy(Point(1, [2])).y == [2]
 
