@@ -91,12 +91,12 @@ Kind = tuple[Leaf, ...]
 
 
 def describe(info: Mapping[Any, Any]) -> tuple[Form, ...] | None:
-    """List the forms of the leaves of an info; None if it can only be JSON, as some key is not a string.
+    """List the forms of the leaves of an info; None if it can only be JSON, because of a key.
 
     >>> [(form.path, form.type) for form in describe({"x": 0.5, "names": {"winner": "a"}, "moves": [1, 2]})]
     [(('x',), 'float'), (('names', 'winner'), 'str'), (('moves',), 'json')]
     """
-    if not all(type(key) is str for key in info):
+    if not all(map(_can_lead, info)):
         return None
     return tuple(_forms_of(info, ()))
 
@@ -104,10 +104,22 @@ def describe(info: Mapping[Any, Any]) -> tuple[Form, ...] | None:
 def _forms_of(info: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[Form]:
     for key, value in info.items():
         path = (*above, key)
-        if isinstance(value, dict) and value and len(path) < DEEPEST and all(type(k) is str for k in value):
+        if isinstance(value, dict) and value and len(path) < DEEPEST and all(map(_can_lead, value)):
             yield from _forms_of(value, path)
         else:
             yield form_of(value, path)
+
+
+def _can_lead(key: Any) -> bool:
+    """Tell whether a key is a string, and not mistaken for another one in JSON.
+
+    There the two surrogates of a character, as two characters, are the character.
+    """
+    if type(key) is not str:
+        return False
+    return (
+        key.isascii() or key.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass") == key
+    )
 
 
 def form_of(value: Any, path: tuple[str, ...]) -> Form:

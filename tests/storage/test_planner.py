@@ -66,6 +66,7 @@ CASES: dict[str, tuple[Callable[[int], dict[Any, Any]], int]] = {
     "dicts in dicts": (lambda t: {"a": {"b": {"c": t, "d": {}}}, "e": {} if t % 2 else {"f": 1.0}}, 2),
     "a large array each step": (lambda t: {"big": big(t), "t": t}, 2),
     "a large array at times": (lambda t: {"big": big(t), "t": t} if t % 10 == 0 else {"t": t}, 1),
+    "a surrogate alone": (lambda t: {"\ud83d": t, "x": t / 2}, 2),
     "many keys": (lambda t: {f"key{number}": number / t for number in range(100)}, 100),
 }
 
@@ -206,3 +207,14 @@ def test_blocks_are_smaller_where_rows_have_many_columns(monkeypatch: pytest.Mon
     env.close()
     assert sum(sizes) == 1020
     assert max(sizes) * 100 * 500 * 8 < 32 << 20
+
+
+def test_two_surrogates_are_not_taken_for_the_key_that_they_encode(tmp_path: Path) -> None:
+    env = record_hdf5(
+        Informing(lambda t: {"\ud83d\ude00": t, "\U0001f600": t / 2, "x": t}), tmp_path / "recording.h5"
+    )
+    env.reset()
+    for _ in range(3):
+        env.step(0)
+    env.close()
+    assert [info["x"] for info in HDF5Reader(tmp_path / "recording.h5")[0].infos[1:]] == [1, 2, 3]
