@@ -297,6 +297,11 @@ class Events:
         self.end = end + self.stride
 
     @property
+    def has_steps(self) -> bool:
+        """Whether there is a step, or may be one, as there are more events than a single reset."""
+        return self._steps > 0 or self.end > self._taken + self.stride
+
+    @property
     def is_full(self) -> bool:
         """Whether the events should be taken."""
         return self.end >= self.due

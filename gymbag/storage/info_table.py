@@ -99,8 +99,12 @@ class InfoTable:
         self.new_columns, self.new_kinds = {}, []
         return new
 
-    def bind(self, forms: Sequence[Form]) -> tuple[int, Kind] | None:
+    def bind(self, forms: Sequence[Form], is_first: bool) -> tuple[int, Kind] | None:
         """Decide where the values of infos of these forms go: in columns as far as possible.
+
+        Args:
+            forms: What the leaves look like.
+            is_first: Whether the info is that of the very first step.
 
         Returns:
             The number of the kind, and the kind. None if there is no room for another, or if it has so many
@@ -109,7 +113,7 @@ class InfoTable:
         if not forms:
             return NO_KIND, ()
         new: dict[str, Column] = {}
-        kind = tuple(self._bind_leaf(form, new) for form in forms)
+        kind = tuple(self._bind_leaf(form, new, is_first) for form in forms)
         number = self._numbers.get(kind)
         if number is None:
             if len(self._kinds) >= MOST_KINDS or sum(leaf.type == "json" for leaf in kind) > _MOST_ITEMS:
@@ -121,7 +125,7 @@ class InfoTable:
             self.new_kinds.append(to_json(kind))
         return number, kind
 
-    def _bind_leaf(self, form: Form, new: dict[str, Column]) -> Leaf:
+    def _bind_leaf(self, form: Form, new: dict[str, Column], is_first: bool) -> Leaf:
         """Decide where values of a form go: to a column, if need be one that is added to the new ones."""
         if form.type not in _IN_COLUMNS:
             return Leaf(form.path, form.type)
@@ -132,7 +136,7 @@ class InfoTable:
             column = DataColumn() if form.dtype is None else SparseColumn(form.dtype, form.shape)
             # A large array that does not come from the first step on may come with a few steps only, such as
             # a frame at the end of each episode; in a column all other rows would be as large.
-            is_regular = not self._kinds or column.row_bytes < LARGE_ROW_BYTES
+            is_regular = is_first or column.row_bytes < LARGE_ROW_BYTES
             has_room = len(columns) < MOST_COLUMNS and is_free(path, columns, self._name)
             if is_regular and has_room:
                 new[path] = column

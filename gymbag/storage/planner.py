@@ -117,7 +117,7 @@ class Planner:
         with self._alone() as take_all:
             examples = []
             for table, given, own, encoder in zip(self._tables, dicts, forms, self._encoders, strict=True):
-                bound = table.bind(own)
+                bound = table.bind(own, not self._events.has_steps)
                 if bound is None:
                     return None
                 number, kind = bound

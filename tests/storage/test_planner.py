@@ -66,6 +66,7 @@ CASES: dict[str, tuple[Callable[[int], dict[Any, Any]], int]] = {
     "dicts in dicts": (lambda t: {"a": {"b": {"c": t, "d": {}}}, "e": {} if t % 2 else {"f": 1.0}}, 2),
     "a large array each step": (lambda t: {"big": big(t), "t": t}, 2),
     "a large array at times": (lambda t: {"big": big(t), "t": t} if t % 10 == 0 else {"t": t}, 1),
+    "a large array alone, at times": (lambda t: {"big": big(t)} if t % 10 == 0 else {}, 0),
     "a surrogate alone": (lambda t: {"\ud83d": t, "x": t / 2}, 2),
     "many keys": (lambda t: {f"key{number}": number / t for number in range(100)}, 100),
 }
