@@ -361,32 +361,22 @@ class ScalarColumn(Column):
         return self._spec.dtype.type(0)
 
 
-class SparseColumn(Column):
-    """Numbers of one dtype and shape, of which a row may have none: keys of infos. Packs arrays only."""
+class SparseColumn(ArrayColumn):
+    """Values of one dtype and shape, of which a row may have none: keys of infos. It packs arrays only."""
 
-    def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-        self.spec = ArraySpec(dtype, shape, sparse=True)
+    @property
+    def spec(self) -> ArraySpec:
+        """What its array holds."""
+        return ArraySpec(self.dtype, self.shape, sparse=True)
 
     def arrays(self) -> dict[str, ArraySpec]:
         return {"": self.spec}
 
-    def freeze(self, value: Any) -> Any:
-        return np.array(value, self.spec.dtype)
+    def pack_rows(self, frozen: Sequence[Any]) -> dict[str, Rows]:
+        return dict(self.pack(frozen))
 
-    def pack(self, frozen: Sequence[Any]) -> dict[str, np.ndarray]:
-        return {"": np.asarray(frozen, self.spec.dtype)}
-
-    def unpack(self, read: ReadArray, start: int, stop: int) -> np.ndarray:
-        rows = read("", start, stop)
-        if rows.shape[1:] != self.spec.shape:
-            raise DamagedFileError(f"expected rows of shape {self.spec.shape}, found {rows.shape[1:]}")
-        return rows
-
-    def iterate(self, stack: np.ndarray) -> Iterator[Any]:
-        return iter(stack) if self.spec.shape else (stack[row, ...] for row in range(len(stack)))
-
-    def null(self) -> Any:
-        return np.full(self.spec.shape, self.spec.fill_value)
+    def release(self, frozen: Sequence[Any]) -> None:
+        """Do nothing, as the rows are no copies of large values."""
 
 
 class BytesColumn(Column):

@@ -41,6 +41,7 @@ class Planner:
     ) -> None:
         self._events, self._tables, self._encoders, self._alone = events, tables, encoders, alone
         self._made: dict[Any, Plan] = {}  # by all that tells the kinds of info and annotation apart
+        self._text_plan: Plan | None = None  # of steps whose info and annotation are given as text
         self._by_kind: dict[Any, Plan] = {}
         self._seen: set[Any] = set()
         # Hashes of signatures: of steps that can have no plan, and of those that may have one without what
@@ -102,7 +103,7 @@ class Planner:
         if not annotation:
             plan = self._events.plans[1]
             return plan, plan.values(encode_info(info))
-        plan = self._made.get(None) or self._make_text_plan()
+        plan = self._text_plan or self._make_text_plan()
         texts = encode_info(info), encode_annotation(annotation)
         return plan, [*plan.values(texts[0]), *plan.annotation.values(texts[1])]
 
@@ -134,7 +135,7 @@ class Planner:
         """Make the plan of steps whose info and annotation are given as JSON text."""
         with self._alone() as take_all:
             self._tables[1].begin()
-            plan = self._made[None] = self._events.add_plan(None, None, take_all)
+            plan = self._text_plan = self._events.add_plan(None, None, take_all)
         return plan
 
 
