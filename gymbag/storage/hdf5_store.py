@@ -35,8 +35,8 @@ _WIDER = "%wider"
 _LARGEST_WAITING = 1 << 23
 _LARGEST_JOURNAL = 1 << 26
 
-# Encoding a chunk of this size takes longer than handing it to another thread. A chunk of large rows is encoded
-# where it is, as the memory of its rows is used anew.
+# Encoding a chunk of this size takes longer than handing it to another thread. A chunk of large rows is
+# encoded where it is, as the memory of its rows is used anew.
 _SHARED_BYTES = 1 << 18
 
 
